@@ -1,0 +1,23 @@
+"""The one exception that means "the user can mend this"."""
+
+RERAISED_MARK = "UserError: "
+
+
+class UserError(Exception):
+    """A mistake in the user's input or settings.
+
+    The message says what is wrong, where, and what to do. `run_sample.py` prints it without a
+    traceback and ends with exit status 2.
+    """
+
+    def __init__(self, message: str) -> None:
+        # By name as well: so torch raises again what a DataLoader's worker raised.
+        super().__init__(message)
+
+    @property
+    def message(self) -> str:
+        """The message alone: a DataLoader's worker sends it wrapped in its traceback."""
+        text = str(self)
+        if "Original Traceback" not in text:
+            return text
+        return text.rsplit(RERAISED_MARK, 1)[-1].strip()

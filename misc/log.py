@@ -1,0 +1,58 @@
+"""One logger for console and file, one progress bar."""
+
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+class _TqdmHandler(logging.StreamHandler):
+    """Writes log lines above a running progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def setup_logging(log_file: Path | None, *, quiet: bool = False) -> None:
+    """Send INFO and above to the console and to `log_file` (appended).
+
+    Args:
+        log_file: file to append to, or None; its folder is made.
+        quiet: keep the console to warnings (ranks other than 0).
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if getattr(handler, "owned_by_sbe", False):
+            root.removeHandler(handler)
+            handler.close()
+    console = _TqdmHandler()
+    console.setLevel(logging.WARNING if quiet else logging.INFO)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    handlers: list[logging.Handler] = [console]
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        to_file = logging.FileHandler(log_file, encoding="utf-8")
+        to_file.setFormatter(logging.Formatter(LOG_FORMAT))
+        handlers.append(to_file)
+    for handler in handlers:
+        handler.owned_by_sbe = True  # type: ignore[attr-defined]
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def progress(iterable: Iterable[T], *, desc: str, total: int | None = None) -> Iterable[T]:
+    """`iterable` behind a tqdm bar on stderr that says `desc`; none where the console is quiet."""
+    quiet = any(
+        isinstance(handler, _TqdmHandler) and handler.level > logging.INFO
+        for handler in logging.getLogger().handlers
+    )
+    return tqdm(
+        iterable, desc=desc, total=total, dynamic_ncols=True, mininterval=0.5, disable=quiet
+    )

@@ -1,0 +1,210 @@
+"""Gaussian filtering of points in many dimensions on the permutohedral lattice.
+
+Adams, Baek, Davis, "Fast high-dimensional filtering using the permutohedral lattice",
+Eurographics 2010. Points in d dimensions are embedded in the hyperplane of d+1 coordinates that
+sum to zero. The lattice there consists of the integer points whose coordinates sum to zero and
+have one remainder modulo d+1 in common; its simplices have one vertex of each remainder. Values
+are splatted onto the vertices of the points' simplices, blurred along d+1 directions, and sliced.
+Ties decide which vertices exist, and these change the blur. So the embedding follows the order
+and the float32 roundings of pydensecrf, which makes results agree to about 1e-6.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from misc.csr import csr_matrix
+from misc.errors import UserError
+
+NORM_FLOOR = 1e-20
+MAX_CODE = 2**53
+"""Whole numbers up to here are exact in float64."""
+GROUP_OF_POINTS = 4
+"""Quirk of pydensecrf: it embeds points in groups of four and fills up the last group with points
+at the origin. They hold no value, but their vertices are there and take part in the blur."""
+
+
+class PermutohedralFilter:
+    """Gaussian filter of unit variance over N points, normalised symmetrically.
+
+    K = D^-1/2 F D^-1/2 with D = diag(F 1), F being splat, blur, slice.
+    """
+
+    @torch.no_grad()
+    def __init__(self, features: Tensor) -> None:
+        """Build the lattice of `features` float32 (d,N), on their device.
+
+        Raises UserError if they span more lattice points than can be numbered.
+        """
+        dims, num_points = features.shape
+        if num_points % GROUP_OF_POINTS:
+            features = torch.cat([features, features.new_zeros(dims, 1)], 1)
+        lower, position, weights = _enclosing_simplices(features)
+        weights[:, num_points:] = 0
+        codes, steps = _vertex_codes(lower, position)
+        codes, order = codes.flatten().sort(stable=True)
+        codes, vertices, counts = torch.unique_consecutive(
+            codes, return_inverse=True, return_counts=True
+        )
+        blurs = _blur_matrices(codes, steps)
+        weights = weights.T.contiguous()
+        self.matrices = _filter_matrices(weights, order, vertices.int(), counts, blurs, num_points)
+        """What a filtering multiplies with, in turn: splat, d+1 blurs, slice (all CSR)."""
+
+    @torch.no_grad()
+    def __call__(self, values: Tensor) -> Tensor:
+        """Filter `values` float32 (N,C), channel by channel; returns (N,C)."""
+        return _multiply(self.matrices, values)
+
+
+def _multiply(matrices: list[Tensor], values: Tensor) -> Tensor:
+    for matrix in matrices:
+        values = matrix @ values
+    return values
+
+
+def _filter_matrices(
+    weights: Tensor,
+    order: Tensor,
+    vertices: Tensor,
+    counts: Tensor,
+    blurs: list[Tensor],
+    num_points: int,
+) -> list[Tensor]:
+    """Splat, `blurs` and slice, with the normalisation in the first and the last.
+
+    Takes `weights` (N,d+1) and, sorted by vertex, `order` into them and their `vertices`, and
+    `counts` (M,) of each vertex.
+    """
+    count = weights.shape[1]
+    num_vertices = len(counts) + 1
+    splat_starts = counts.new_zeros(num_vertices + 1, dtype=torch.int32)
+    splat_starts[1:-1] = counts.cumsum(0)
+    splat_starts[-1] = splat_starts[-2]
+    points = torch.arange(len(weights), dtype=torch.int32, device=weights.device)
+    points = points.clamp_(max=num_points - 1)[:, None].expand_as(weights).reshape(-1)
+    points = points.index_select(0, order)
+    splat_values = weights.view(-1).index_select(0, order)
+    slice_starts = _regular_starts(num_points, count, weights.device)
+    vertices = torch.empty_like(vertices).scatter_(0, order, vertices)[: num_points * count]
+    slice_values = weights[:num_points] / (1 + 2.0 ** (1 - count))
+
+    def matrices(splat_values: Tensor, slice_values: Tensor) -> list[Tensor]:
+        splat = csr_matrix(splat_starts, points, splat_values, num_points)
+        return [splat, *blurs, csr_matrix(slice_starts, vertices, slice_values, num_vertices)]
+
+    ones = weights.new_ones(num_points, 1)
+    norm = (_multiply(matrices(splat_values, slice_values.flatten()), ones) + NORM_FLOOR).rsqrt()
+    splat_values = splat_values * norm.view(-1).index_select(0, points)
+    return matrices(splat_values, (slice_values * norm).flatten())
+
+
+def _elevate(features: Tensor) -> Tensor:
+    """Embed points (d,N) in the hyperplane (d+1,N), unit variance as blurring will have it."""
+    dims, num_points = features.shape
+    blur_scale = float(np.float32(math.sqrt(2 / 3) * (dims + 1)))
+    elevated = features.new_empty(dims + 1, num_points)
+    total = features.new_zeros(num_points)
+    for axis in range(dims, 0, -1):
+        component = features[axis - 1] * (blur_scale / math.sqrt(axis * (axis + 1)))
+        elevated[axis] = total - component * axis
+        total = total + component
+    elevated[0] = total
+    return elevated
+
+
+def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Simplex around each point of `features` (d,N).
+
+    Returns:
+        Its vertex of remainder 0, divided by d+1, float (d+1,N) of whole numbers; the position
+        int64 (d+1,N) of each coordinate when ordered by distance above that vertex; barycentric
+        weights float32 (d+1,N) of its vertices of remainder 0..d.
+    """
+    elevated = _elevate(features)
+    count = len(elevated)
+    lower = (elevated / count).round_()
+    above = elevated - lower * count
+    position = torch.zeros_like(above, dtype=torch.int8)
+    for i, j in itertools.combinations(range(count), 2):
+        less = above[i] < above[j]
+        position[j] += less
+        position[i] += less.logical_not_()
+    # Rounding leaves the hyperplane by `lower.sum`; mend the coordinates that were rounded worst.
+    position -= lower.sum(0).to(torch.int8)
+    wrap = (position >= count).to(torch.int8) - (position < 0).to(torch.int8)
+    position -= wrap * count
+    lower += wrap
+    above -= wrap * count
+    positions = position.long()
+    ascending = torch.empty_like(above).scatter_(0, positions, above).div_(count)
+    weights = ascending - ascending.roll(1, 0)
+    weights[0] += 1
+    return lower, positions, weights
+
+
+def _vertex_codes(lower: Tensor, position: Tensor) -> tuple[Tensor, list[int]]:
+    """Number the lattice points: one code each, linear in the coordinates.
+
+    Takes `lower` and `position` (d+1,N) of `_enclosing_simplices`. Returns codes (N,d+1) of
+    the vertices of remainder 0..d, and what leads from a code to its next neighbour along each of
+    the d+1 directions. Raises UserError if they would not be exact.
+    """
+    count = len(lower)
+    first, last = torch.stack(lower.aminmax(dim=1)).int().tolist()
+    # A vertex has coordinates (d+1)q + remainder with q in first-1..last, a neighbour q +- 1.
+    extents = [high - low + 4 for low, high in zip(first, last, strict=True)]
+    # The last coordinate follows from the others: they sum to zero.
+    multipliers = [math.prod(extents[:axis]) for axis in range(count - 1)]
+    # Coprime with d+1, the sum tells the remainder, and so the code tells the point.
+    while math.gcd(sum(multipliers), count) > 1:
+        multipliers[-1] += 1
+    multipliers.append(0)
+    total = sum(multipliers)
+    start = sum((low - 2) * factor for low, factor in zip(first, multipliers, strict=True))
+    largest = 2 * count * multipliers[-2] * extents[-2]
+    if largest >= MAX_CODE:
+        raise UserError(
+            "The CRF's standard deviations are too small for this image: its lattice has more "
+            "points than can be numbered. Use larger ones."
+        )
+    dtype = torch.int32 if largest < 2**31 else torch.int64
+    factors = torch.tensor(multipliers, dtype=torch.float64, device=lower.device)
+    base = (factors @ lower.double() - start) * count
+    # From each vertex to the next all coordinates rise by one and the next lowest falls by d+1.
+    falls = torch.empty_like(position, dtype=dtype)
+    falls.scatter_(0, position, (factors[:, None] * count).to(dtype).expand_as(position))
+    codes = [base.to(dtype)]
+    for fall in falls[:-1]:
+        codes.append(codes[-1] + (total - fall))
+    return torch.stack(codes, 1), [factor * count - total for factor in multipliers]
+
+
+def _blur_matrices(codes: Tensor, steps: list[int]) -> list[Tensor]:
+    """Blur (1/2, 1, 1/2) along each direction, as CSR (M+1,M+1) for M ascending `codes`.
+
+    Row M is all zero, and so is whatever is taken from vertex M.
+    """
+    count = len(codes)
+    row_starts = _regular_starts(count + 1, 3, codes.device)
+    values = torch.tensor([1.0, 0.5, 0.5], device=codes.device).repeat(count + 1)
+    itself = torch.arange(count + 1, device=codes.device)
+    blurs = []
+    for step in steps:
+        # Sorted together, a vertex's code stands just before the equal code that points to it.
+        both, origin = torch.cat([codes, codes + step]).sort(stable=True)
+        match = (both[1:] == both[:-1]).nonzero()[:, 0]
+        above = origin.index_select(0, match)
+        below = origin.index_select(0, match + 1) - count
+        next_above = torch.full_like(itself, count).scatter_(0, below, above)
+        next_below = torch.full_like(itself, count).scatter_(0, above, below)
+        columns = torch.stack([itself, next_above, next_below], 1).int().flatten()
+        blurs.append(csr_matrix(row_starts, columns, values, count + 1))
+    return blurs
+
+
+def _regular_starts(num_rows: int, per_row: int, device: torch.device) -> Tensor:
+    return torch.arange(0, num_rows * per_row + 1, per_row, dtype=torch.int32, device=device)

@@ -1,0 +1,39 @@
+"""From the scores of the random walk to the labels of a pseudo mask."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+WALK_STRIDE = 4
+
+
+def scores_to_regions(
+    scores: np.ndarray, image_size: tuple[int, int], background_score: float
+) -> np.ndarray:
+    """Label every pixel by its strongest class, or as background.
+
+    The scores are stretched (bilinear, x4), cut to the image and divided by the maximum over all
+    classes together (spec/method.md, section 5), then argmax([background_score, scores]).
+    Scores that are zero everywhere give background only; the reference divides by zero there and
+    calls every pixel foreground.
+
+    Args:
+        scores: (K,h,w) float32 >= 0 at stride 4; K may be 0.
+        image_size: (H,W), within 4h x 4w.
+        background_score: 0..1.
+
+    Returns:
+        (H,W) uint8, 0 background, 1..K index into `scores` + 1.
+    """
+    height, width = image_size
+    if len(scores) == 0 or scores.max() <= 0:
+        return np.zeros(image_size, np.uint8)
+    stretched = F.interpolate(
+        torch.from_numpy(scores)[None],
+        scale_factor=WALK_STRIDE,
+        mode="bilinear",
+        align_corners=False,
+    )[0, :, :height, :width]
+    shares = stretched / stretched.max()
+    strongest, index = shares.max(dim=0)
+    return torch.where(strongest > background_score, index + 1, 0).to(torch.uint8).numpy()

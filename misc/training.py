@@ -1,0 +1,215 @@
+"""The training loop: planned batches, checkpoints, and going on where a run stopped."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from misc.checkpoint import load_training_state, save_training_state
+from misc.errors import UserError
+from misc.log import progress
+from misc.runtime import Runtime, multiprocessing_context, start_worker
+
+logger = logging.getLogger(__name__)
+
+Draw = tuple[int, int]  # epoch, index of the image
+Batch = dict[str, Tensor]
+
+
+class BatchPlan:
+    """Which images make up each step's batch: seeded, the last incomplete batch left out.
+
+    Fewer images than a batch make one batch of what there is.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, num_epochs: int, seed: int) -> None:
+        """Plan `num_epochs` passes over `num_images` in batches of `batch_size`."""
+        self.num_images = num_images
+        self.batch_size = min(batch_size, num_images)
+        self.steps_per_epoch = num_images // self.batch_size
+        self.num_steps = num_epochs * self.steps_per_epoch
+        self.seed = seed
+        if self.batch_size < batch_size:
+            logger.warning("batches of %d: there are no more images", self.batch_size)
+
+    @classmethod
+    def of_steps(cls, num_images: int, batch_size: int, num_steps: int, seed: int) -> "BatchPlan":
+        """Plan `num_steps` batches, however many passes these take."""
+        plan = cls(num_images, batch_size, 1, seed)
+        plan.num_steps = num_steps
+        return plan
+
+    def draws(self, step: int) -> list[Draw]:
+        """The images of one step over all processes, each with its epoch."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
+        start = position * self.batch_size
+        return [(epoch, int(i)) for i in order[start : start + self.batch_size]]
+
+
+class _StepSampler:
+    """Yields this process's part of each step's draws, from `first_step` on."""
+
+    def __init__(self, plan: BatchPlan, first_step: int, runtime: Runtime) -> None:
+        self.plan = plan
+        self.first_step = first_step
+        self.runtime = runtime
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for step in range(self.first_step, self.plan.num_steps):
+            yield self.runtime.shard(self.plan.draws(step))
+
+    def __len__(self) -> int:
+        return self.plan.num_steps - self.first_step
+
+
+class Trained(NamedTuple):
+    """What a training did in this run.
+
+    Attributes:
+        steps: steps taken, one a batch.
+        loss: their mean loss over the last epoch; 0 if none was left to take.
+    """
+
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where the state of an unfinished training is kept, how often, and what it must match."""
+
+    path: Path
+    every: int
+    made_by: dict[str, Any]
+
+
+def train(
+    runtime: Runtime,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    dataset: Dataset[Batch],
+    plan: BatchPlan,
+    loss_of: Callable[[nn.Module, Batch], Tensor],
+    checkpoints: Checkpoints,
+    *,
+    desc: str,
+    accumulate: int = 1,
+    after_epoch: Callable[[int], None] | None = None,
+    after_update: Callable[[int], None] | None = None,
+) -> Trained:
+    """Train `model` in place over the steps of `plan`, from its last checkpoint if there is one.
+
+    Args:
+        runtime: device, precision and processes.
+        model: network, in training mode, on the CPU or the device.
+        optimizer: over the model's parameters; one `step()` every `accumulate` batches.
+        dataset: maps a draw to a dict of tensors.
+        plan: batches over all processes; each process takes its part.
+        loss_of: (network, batch on the device) -> this process's share of the batch's mean loss:
+            the shares of all processes add up to it.
+        checkpoints: where to keep the state.
+        desc: what the progress bar says.
+        accumulate: batches whose mean gradient makes one update.
+        after_epoch: called with the number of finished epochs; the model may be evaluated there.
+        after_update: called with the number of updates so far, before a checkpoint of them is
+            written; the model may be evaluated there.
+
+    Returns:
+        the number of steps taken in this run, and their loss.
+
+    Raises:
+        UserError: if a process would get no image, the checkpoint was made by other settings, or
+            the loss is not finite; the last checkpoint is kept.
+    """
+    if plan.batch_size < runtime.world_size:
+        raise UserError(
+            f"A batch of {plan.batch_size} cannot be shared by {runtime.world_size} processes. "
+            "Start fewer processes or raise the batch size."
+        )
+    first_step = 0
+    model.to(runtime.device)
+    if checkpoints.path.exists():
+        first_step = load_training_state(
+            checkpoints.path, model=model, optimizer=optimizer, config=checkpoints.made_by
+        )
+        logger.info("%s goes on after step %d of %d", desc, first_step, plan.num_steps)
+    wrapped, wrapped_optimizer = runtime.accelerator.prepare(model, optimizer)
+    losses: list[float] = []
+    batches = progress(
+        _batches(runtime, dataset, _StepSampler(plan, first_step, runtime)),
+        desc=desc,
+        total=plan.num_steps - first_step,
+    )
+    for step, batch in enumerate(batches, first_step):
+        done = step + 1
+        updates = done % accumulate == 0
+        # Until the update, the processes need not see each other's gradients.
+        waits = contextlib.nullcontext() if updates else runtime.accelerator.no_sync(wrapped)
+        with waits:
+            with runtime.accelerator.autocast():
+                loss = loss_of(wrapped, batch)
+            if step % accumulate == 0:
+                wrapped_optimizer.zero_grad()
+            # Gradients are averaged over processes, shares of the loss must be summed.
+            runtime.accelerator.backward(loss * (runtime.world_size / accumulate))
+        if updates:
+            wrapped_optimizer.step()
+        losses.append(_finite(runtime.sum_over_processes(loss.detach()), desc, step))
+        if updates and after_update is not None:
+            after_update(done // accumulate)
+            model.train()
+        is_due = done % (checkpoints.every * accumulate) == 0 and done < plan.num_steps
+        if is_due and runtime.is_main:
+            save_training_state(
+                checkpoints.path,
+                model=model,
+                optimizer=optimizer,
+                step=done,
+                config=checkpoints.made_by,
+            )
+        if done % plan.steps_per_epoch == 0:
+            epoch_losses = losses[-plan.steps_per_epoch :]
+            epoch = done // plan.steps_per_epoch
+            logger.info("%s: epoch %d, mean loss %.4f", desc, epoch, np.mean(epoch_losses))
+            if after_epoch is not None:
+                after_epoch(epoch)
+                model.train()
+    runtime.barrier()
+    last_losses = losses[-plan.steps_per_epoch :]
+    return Trained(len(losses), float(np.mean(last_losses)) if last_losses else 0.0)
+
+
+def _finite(loss: Tensor, desc: str, step: int) -> float:
+    value = float(loss)
+    if not np.isfinite(value):
+        raise UserError(
+            f"{desc}: the loss became {value} at step {step + 1}. Lower the learning rate; the "
+            "last checkpoint is kept."
+        )
+    return value
+
+
+def _batches(runtime: Runtime, dataset: Dataset[Batch], sampler: _StepSampler) -> Iterator[Batch]:
+    """Batches on the device, read by worker processes ahead of their use."""
+    loader = DataLoader(dataset, batch_sampler=sampler, **loader_options(runtime))
+    for batch in loader:
+        yield {name: value.to(runtime.device, non_blocking=True) for name, value in batch.items()}
+
+
+def loader_options(runtime: Runtime) -> dict[str, Any]:
+    """How a DataLoader reads ahead on this machine."""
+    workers = runtime.num_workers
+    return {
+        "num_workers": workers,
+        "pin_memory": runtime.device.type == "cuda",
+        "multiprocessing_context": multiprocessing_context() if workers else None,
+        "worker_init_fn": start_worker if workers else None,
+    }
