@@ -1,0 +1,1 @@
+"""Networks and losses; class counts and backbones are arguments."""

@@ -1,0 +1,1 @@
+"""The dataset: names, files, tensors."""

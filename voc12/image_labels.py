@@ -1,0 +1,137 @@
+"""Image tags: which classes an image shows, from the XML, the masks or a file of the user's."""
+
+import logging
+import xml.etree.ElementTree as ElementTree
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from misc.errors import UserError
+from misc.log import progress
+from misc.workspace import atomic_write, stat_digest
+from voc12.files import VocDataset, read_mask
+
+logger = logging.getLogger(__name__)
+
+VOID = 255
+
+
+def read_xml_tags(path: Path, class_names: Sequence[str]) -> np.ndarray:
+    """Multi-hot tags (C,) float32 of one image from its XML.
+
+    Raises:
+        UserError: if the file is missing or broken, or names an unknown class.
+    """
+    try:
+        objects = ElementTree.parse(path).getroot().iter("object")
+        names = {str(item.findtext("name", "")).strip() for item in objects}
+    except FileNotFoundError:
+        raise UserError(
+            f"No tags {path}. Put it there, or pass --tags_from masks or --tags_from FILE.npy."
+        ) from None
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path} is not valid XML ({error}). Replace the file.") from None
+    unknown = sorted(names - set(class_names))
+    if unknown:
+        raise UserError(
+            f"{path} names the unknown class {', '.join(unknown)}. Correct it, or list the "
+            "classes of your dataset in its classes.txt."
+        )
+    return np.array([name in names for name in class_names], np.float32)
+
+
+def read_mask_tags(path: Path, num_classes: int) -> np.ndarray:
+    """Multi-hot tags (C,) float32 of one image: the classes in its mask, void left out.
+
+    Raises:
+        UserError: if the mask is missing, unreadable, or shows a class beyond `num_classes`.
+    """
+    shown = np.bincount(read_mask(path).ravel(), minlength=VOID + 1) > 0
+    unknown = np.flatnonzero(shown[num_classes + 1 : VOID]) + num_classes + 1
+    if len(unknown):
+        raise UserError(
+            f"{path} shows class {unknown[0]}, but there are {num_classes}. Correct it, or list "
+            "the classes of your dataset in its classes.txt."
+        )
+    return shown[1 : num_classes + 1].astype(np.float32)
+
+
+def read_tags(
+    dataset: VocDataset, ids: Sequence[str], source: str = "xml", cache: Path | None = None
+) -> dict[str, np.ndarray]:
+    """Tags of each image.
+
+    Args:
+        dataset: where the XML files and masks are.
+        ids: images.
+        source: `xml`, `masks` (SegmentationClassAug, else SegmentationClass), or a path to a
+            `cls_labels.npy` with {id: (C,)}.
+        cache: file that keeps tags for the next run; it is used while the sources are unchanged.
+
+    Returns:
+        image_id -> multi-hot float32 (C,).
+
+    Raises:
+        UserError: naming every image whose tags cannot be had.
+    """
+    if source not in ("xml", "masks"):
+        return _tags_from_file(Path(source), ids, dataset.num_classes)
+    path_of = dataset.xml_path if source == "xml" else dataset.augmented_mask_path
+    paths = [path_of(image_id) for image_id in ids]
+    key = f"{source} {','.join(dataset.class_names)} {stat_digest(paths)}"
+    kept = _read_cache(cache, key)
+    if kept is not None and len(kept) == len(ids):
+        return dict(zip(ids, kept, strict=True))
+    tags: dict[str, np.ndarray] = {}
+    problems: list[str] = []
+    for image_id, path in zip(ids, progress(paths, desc=f"tags from {source}"), strict=True):
+        try:
+            if source == "xml":
+                tags[image_id] = read_xml_tags(path, dataset.class_names)
+            else:
+                tags[image_id] = read_mask_tags(path, dataset.num_classes)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    if cache is not None:
+        with atomic_write(cache) as file:
+            np.savez_compressed(file, key=np.array(key), tags=np.stack(list(tags.values())))
+    return tags
+
+
+def _read_cache(cache: Path | None, key: str) -> np.ndarray | None:
+    if cache is None or not cache.exists():
+        return None
+    try:
+        # Opened here, since np.load leaves a damaged archive open.
+        with open(cache, "rb") as file, np.load(file, allow_pickle=False) as kept:
+            return kept["tags"] if str(kept["key"]) == key else None
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        logger.warning("%s cannot be read (%s) and is made anew", cache, error)
+        return None
+
+
+def _tags_from_file(path: Path, ids: Sequence[str], num_classes: int) -> dict[str, np.ndarray]:
+    from misc.cam_files import read_tags_file
+
+    if not path.exists():
+        raise UserError(f"--tags_from {path}: no such file. Pass xml, masks or a cls_labels.npy.")
+    known = read_tags_file(path)
+    missing = [image_id for image_id in ids if image_id not in known]
+    if missing:
+        raise UserError(f"{path} has no tags for {len(missing)} images, {missing[0]} for one.")
+    wrong = [i for i in ids if known[i].shape != (num_classes,)]
+    if wrong:
+        raise UserError(
+            f"{path}: {wrong[0]} has tags of shape {known[wrong[0]].shape}, not ({num_classes},)."
+        )
+    return {image_id: known[image_id].astype(np.float32) for image_id in ids}
+
+
+def class_ids_of(tags: np.ndarray) -> np.ndarray:
+    """Class ids (K,) int64, from 1 and ascending, of multi-hot `tags` (C,)."""
+    return np.flatnonzero(tags).astype(np.int64) + 1

@@ -1,0 +1,91 @@
+"""Lists of image ids: read, check, and found where the dataset has none."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from misc.errors import UserError
+from voc12.files import VocDataset
+from voc12.text import read_lines
+
+logger = logging.getLogger(__name__)
+
+CRF_SUFFIX = "_crf"
+OLDER_LINE = re.compile(r"/?JPEGImages/(.+?)\.(?:jpe?g|png)(?:\s.*)?", re.IGNORECASE)
+
+
+def read_list(path: Path) -> list[str]:
+    """Image ids of a list file, in its order.
+
+    A line is an id, any string; `/JPEGImages/<id>.jpg ...` of the older lists is understood.
+
+    Raises:
+        UserError: if the file is missing, empty or not UTF-8, repeats an id, or has one that is no
+            file name.
+    """
+    if not path.exists():
+        raise UserError(f"No list {path}. Write one image id a line, or name another list.")
+    older_lines = ((line, OLDER_LINE.fullmatch(line)) for line in read_lines(path))
+    ids = [line if older is None else older[1] for line, older in older_lines]
+    if not ids:
+        raise UserError(f"The list {path} is empty: it needs at least one image id.")
+    check_ids(ids, path)
+    return ids
+
+
+def check_ids(ids: Sequence[str], source: Path) -> None:
+    """Refuse ids that cannot name files of their own.
+
+    Raises:
+        UserError: for repeated ids, ids with path separators, and `a` beside `a_crf`.
+    """
+    known = set(ids)
+    if len(known) < len(ids):
+        seen: set[str] = set()
+        repeated = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+        raise UserError(f"{source} names {repeated[0]} twice. Keep one of the lines.")
+    for image_id in ids:
+        if "/" in image_id or "\\" in image_id or "\0" in image_id or image_id in (".", ".."):
+            raise UserError(f"{source}: {image_id!r} cannot be part of a file name.")
+        if image_id.endswith(CRF_SUFFIX) and image_id.removesuffix(CRF_SUFFIX) in known:
+            raise UserError(
+                f"{source}: the masks of {image_id!r} and {image_id.removesuffix(CRF_SUFFIX)!r} "
+                f"would have one name ({image_id}.png). Rename one of the images."
+            )
+
+
+def split_ids(dataset: VocDataset, split: str) -> list[str]:
+    """Image ids of a split of `dataset`.
+
+    Args:
+        dataset: the dataset.
+        split: a list file, or the name of one under ImageSets/Segmentation. Where `train_aug` has
+            none, it is every id of SegmentationClassAug that is not in val, else train.
+
+    Raises:
+        UserError: if there is no such list or it is bad.
+    """
+    path = dataset.list_path(split)
+    if path.exists() or path.stem != "train_aug":
+        return read_list(path)
+    ids = augmented_ids(dataset)
+    if ids:
+        logger.info("%s is missing: using the %d ids of SegmentationClassAug", path, len(ids))
+        return ids
+    logger.warning("%s and SegmentationClassAug are missing: training on train alone", path)
+    return read_list(dataset.list_path("train"))
+
+
+def augmented_ids(dataset: VocDataset) -> list[str]:
+    """Ids with a mask in SegmentationClassAug, val left out, in alphabetical order.
+
+    Raises:
+        UserError: if one of them cannot name files of its own.
+    """
+    folder = dataset.root / "SegmentationClassAug"
+    val_path = dataset.list_path("val")
+    val = set(read_list(val_path)) if val_path.exists() else set()
+    ids = sorted(path.stem for path in folder.glob("*.png") if path.stem not in val)
+    check_ids(ids, folder)
+    return ids

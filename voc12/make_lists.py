@@ -1,0 +1,60 @@
+"""Write the train_aug list of a dataset that came without it.
+
+python -m voc12.make_lists --voc12_root DIR [--out FILE]
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from misc.errors import UserError
+from misc.log import setup_logging
+from misc.workspace import atomic_write
+from voc12.files import VocDataset
+from voc12.lists import augmented_ids
+
+logger = logging.getLogger(__name__)
+
+
+def make_list(dataset: VocDataset, out: Path | None = None) -> Path:
+    """Write the ids of SegmentationClassAug without val, one a line.
+
+    Args:
+        dataset: the dataset.
+        out: the file; by default ImageSets/Segmentation/train_aug.txt of the dataset.
+
+    Returns:
+        the file written.
+
+    Raises:
+        UserError: if there is no mask, or the default file exists already.
+    """
+    ids = augmented_ids(dataset)
+    if not ids:
+        raise UserError(f"{dataset.root}/SegmentationClassAug holds no masks to list.")
+    if out is None:
+        out = dataset.list_path("train_aug")
+        if out.exists():
+            raise UserError(f"{out} exists already. Name another file with --out.")
+    with atomic_write(out) as file:
+        file.write("".join(f"{image_id}\n" for image_id in ids).encode())
+    return out
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--voc12_root", type=Path, required=True, help="dataset in VOC layout")
+    parser.add_argument("--out", type=Path, help="file to write")
+    args = parser.parse_args(arguments)
+    setup_logging(None)
+    try:
+        logger.info("wrote %s", make_list(VocDataset.open(args.voc12_root), args.out))
+    except UserError as error:
+        logger.error("%s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
