@@ -1,0 +1,1 @@
+"""The steps of the pipeline: read, call, write. One file a flag."""

@@ -1,0 +1,192 @@
+"""What the benchmark measured, as rows: cells, best cells, SBE, and the published scores."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from misc.config import BES, DATA, LABELS, WALK, Config
+from misc.grid_scores import GridScores, loss_of, transfer_losses
+from misc.workspace import read_json
+from step.benchmark_sets import Sets, sbe_folder, sbe_seeds
+from step.report import percent
+from voc12.classes import class_indices
+from voc12.wsss_bed import find_published, published
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]  # activation set, saliency set
+
+CELL, PUBLISHED = "wsss_bed_mask", "published_segmentation_network"
+SBE_SCORES = ("miou", "miou_crf", "miou_chosen", "miou_chosen_crf")
+SHARED_GROUPS = (DATA, LABELS, BES, WALK)
+SHARED_TOO = ("backbone", "backbone_weights", "precision")
+NOT_SHARED = ("voc12_root", "saliency", "sal_root", "eval_classes")
+
+
+@dataclass
+class Results:
+    """Everything that was measured.
+
+    Attributes:
+        sets: what was compared.
+        evaluated: pair -> scores on the evaluated images.
+        chosen: pair -> scores on the part of the train list; empty without one.
+        saliency: saliency set -> its measures.
+    """
+
+    sets: Sets
+    evaluated: dict[Key, GridScores] = field(default_factory=dict)
+    chosen: dict[Key, GridScores] = field(default_factory=dict)
+    saliency: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        """The run's settings."""
+        return self.sets.context.config
+
+    def best_pair(self) -> Key:
+        """The pair with the highest mIoU of masks without ignored pixels."""
+        return max(self.evaluated, key=lambda key: _best_miou(self.evaluated[key]))
+
+    def summary(self) -> str:
+        """The best cell in one line."""
+        cam, saliency = self.best_pair()
+        scores = self.evaluated[cam, saliency]
+        place = scores.best(ignore=False)
+        cell = scores.cells[place]
+        at = "" if cell.sal_thres is None else f", saliency threshold {cell.sal_thres:g}"
+        return (
+            f"best mIoU {percent(scores.miou[place])}: {cam} x {saliency}, activation threshold "
+            f"{cell.act_thres:g}{at}"
+        )
+
+    def chosen_classes(self) -> list[int]:
+        """Class ids of `--eval_classes` with the background; empty without the flag."""
+        wanted = self.config.eval_classes
+        names = self.sets.context.dataset.class_names
+        return [0, *class_indices(names, wanted)] if wanted else []
+
+
+def _best_miou(scores: GridScores) -> float:
+    value = float(scores.miou[scores.best(ignore=False)])
+    return -1.0 if math.isnan(value) else value
+
+
+def cell_rows(results: Results) -> Iterator[dict[str, Any]]:
+    """One row for each pair and cell."""
+    classes = results.chosen_classes()
+    for (cam, saliency), scores in results.evaluated.items():
+        of_classes = scores.miou_over(classes) if classes else None
+        for place, cell in enumerate(scores.cells):
+            yield {
+                "method": CELL,
+                "cam": cam,
+                "saliency": saliency,
+                **cell._asdict(),
+                "miou": scores.miou[place],
+                "miou_strict": scores.miou_strict[place],
+                "ignored": scores.ignored[place],
+                "miou_chosen": None if of_classes is None else of_classes[place],
+            }
+
+
+def sbe_rows(results: Results) -> Iterator[dict[str, Any]]:
+    """One row for each pair and seed that SBE or BES was run for with these settings."""
+    for cams in results.sets.cams:
+        for saliency in results.sets.saliency:
+            for seed in sbe_seeds(results.config):
+                path = sbe_folder(results.config, cams, saliency, seed) / "scores.json"
+                content = read_json(path) if path.exists() else {}
+                if "eval_sem_seg" not in content:
+                    continue
+                other = _other_settings(results.config, content["settings"])
+                if other:
+                    logger.warning("%s is left out: made with another %s", path, ", ".join(other))
+                    continue
+                yield {
+                    "method": "bes" if saliency.folder is None else "sbe",
+                    "cam": cams.name,
+                    "saliency": saliency.name,
+                    "seed": seed,
+                    **{name: content["eval_sem_seg"].get(name) for name in SBE_SCORES},
+                }
+
+
+def _other_settings(config: Config, earlier: dict[str, Any]) -> list[str]:
+    """Settings of SBE that an earlier run had otherwise."""
+    names = [
+        each.name
+        for each in dataclasses.fields(Config)
+        if each.metadata["group"] in SHARED_GROUPS and each.name not in NOT_SHARED
+    ]
+    names += SHARED_TOO
+    return [n for n, value in config.subset(names).items() if earlier.get(n) != value]
+
+
+def published_rows(results: Results) -> Iterator[dict[str, Any]]:
+    """The published scores that pairs of these names have: of segmentation networks."""
+    scores = published(results.sets.context.dataset.num_classes)
+    for cam, saliency in results.evaluated:
+        found = find_published(cam, saliency, scores)
+        if found is not None:
+            yield {
+                "method": PUBLISHED, "cam": cam, "saliency": saliency, "miou": found.miou,
+                "std": found.std,
+            }  # fmt: skip
+
+
+def spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds of SBE's and BES's rows, one row a pair."""
+    found = []
+    for key in dict.fromkeys((row["method"], row["cam"], row["saliency"]) for row in rows):
+        of_pair = [row for row in rows if (row["method"], row["cam"], row["saliency"]) == key]
+        entry: dict[str, Any] = dict(zip(("method", "cam", "saliency"), key, strict=True))
+        entry["seeds"] = [row["seed"] for row in of_pair]
+        for name in SBE_SCORES:
+            values = [row[name] for row in of_pair if row[name] is not None]
+            entry[name] = float(np.mean(values)) if values else None
+            entry[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        found.append(entry)
+    return found
+
+
+def best_rows(results: Results) -> list[dict[str, Any]]:
+    """The best cell of each pair, with and without ignored pixels, and what other choices lose."""
+    names = ("background", *results.sets.context.dataset.class_names)
+    classes = results.chosen_classes()
+    rows = []
+    for ignore in (False, True):
+        losses = transfer_losses(results.evaluated, ignore)
+        for key, scores in results.evaluated.items():
+            if not len(scores.indices(ignore)):
+                continue
+            place = scores.best(ignore)
+            row = {
+                "cam": key[0],
+                "saliency": key[1],
+                **scores.cells[place]._asdict(),
+                "miou": scores.miou[place],
+                "miou_strict": scores.miou_strict[place],
+                "ignored": scores.ignored[place],
+                "miou_chosen": scores.miou_over(classes)[place] if classes else None,
+                "iou": dict(zip(names, scores.iou[place].tolist(), strict=True)),
+                "loss_by_thresholds_of": [
+                    {"cam": source[0], "saliency": source[1], "loss": loss}
+                    for (target, source), loss in losses.items()
+                    if target == key
+                ],
+            }
+            if key in results.chosen:
+                of_part = results.chosen[key].best(ignore)
+                row["chosen_on_train_part"] = {
+                    **scores.cells[of_part]._asdict(),
+                    "images": len(results.sets.chosen),
+                    "loss": loss_of(scores, of_part, ignore),
+                }
+            rows.append(row)
+    return rows

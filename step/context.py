@@ -1,0 +1,205 @@
+"""What every step of one run shares: settings, machine, dataset, lists, and where things lie."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from misc.cam_files import CamFolder
+from misc.config import Config
+from misc.errors import UserError
+from misc.runtime import Runtime
+from misc.workspace import (
+    ArtefactFolder,
+    Record,
+    WeightsFile,
+    content_digest,
+    digest,
+    stat_digest,
+)
+from voc12.files import VocDataset
+from voc12.image_labels import class_ids_of, read_tags
+from voc12.lists import CRF_SUFFIX, check_ids, split_ids
+
+logger = logging.getLogger(__name__)
+
+CamFile = Path | list[Path]
+
+
+def as_list(file: CamFile) -> list[Path]:
+    """The files of one image's CAMs."""
+    return [file] if isinstance(file, Path) else file
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run: its settings, the machine, and the names of the steps it was asked for."""
+
+    config: Config
+    runtime: Runtime
+    requested: tuple[str, ...]
+
+    @cached_property
+    def dataset(self) -> VocDataset:
+        """The dataset, with saliency maps unless the run goes without."""
+        return VocDataset.open(self.config.require_root(), self.config.saliency_root())
+
+    @cached_property
+    def train_ids(self) -> list[str]:
+        """Images that the networks train on."""
+        return split_ids(self.dataset, self.config.train_aug_list)
+
+    @cached_property
+    def val_ids(self) -> list[str]:
+        """Images that the classifier's loss is reported on."""
+        return split_ids(self.dataset, self.config.val_list)
+
+    @cached_property
+    def infer_ids(self) -> list[str]:
+        """Images that get pseudo masks."""
+        return split_ids(self.dataset, self.config.infer_list)
+
+    @cached_property
+    def eval_ids(self) -> list[str]:
+        """Images that are scored."""
+        return split_ids(self.dataset, self.config.chainer_eval_set)
+
+    @cached_property
+    def cam_ids(self) -> list[str]:
+        """Images that need CAMs: those trained on, masked or scored, each once."""
+        lists = [self.train_ids, self.infer_ids]
+        if self.dataset.list_path(self.config.chainer_eval_set).exists():
+            lists.append(self.eval_ids)
+        ids = list(dict.fromkeys(image_id for ids in lists for image_id in ids))
+        check_ids(ids, self.dataset.root)
+        return ids
+
+    @cached_property
+    def tags(self) -> dict[str, np.ndarray]:
+        """Multi-hot tags (C,) of every image that a step may need."""
+        ids = list(dict.fromkeys([*self.cam_ids, *self.val_ids_if_any()]))
+        cache = self.config.out_dir / "tags.npz" if self.runtime.is_main else None
+        return read_tags(self.dataset, ids, self.config.tags_from, cache)
+
+    def val_ids_if_any(self) -> list[str]:
+        """Validation images; none where the dataset has no such list."""
+        if not self.dataset.list_path(self.config.val_list).exists():
+            return []
+        return self.val_ids
+
+    def class_ids(self, image_id: str) -> np.ndarray:
+        """Class ids (K,) from 1 that the image's tags name."""
+        return class_ids_of(self.tags[image_id])
+
+    @cached_property
+    def cams(self) -> ArtefactFolder:
+        """CAMs as this project writes them."""
+        return ArtefactFolder(self.config.path("cam_out_dir"), [".npy"], "--cam_out_dir")
+
+    @cached_property
+    def confident_regions(self) -> ArtefactFolder:
+        """Confident regions as palette PNGs of class ids."""
+        return ArtefactFolder(self.config.path("cam_vis_dir"), [".png"], "--cam_vis_dir")
+
+    @cached_property
+    def boundary_labels(self) -> ArtefactFolder:
+        """Boundary labels as gray PNGs of codes."""
+        folder = self.config.path("boundary_label_dir")
+        return ArtefactFolder(folder, [".png"], "--boundary_label_dir")
+
+    @cached_property
+    def pseudo_masks(self) -> ArtefactFolder:
+        """Pseudo masks before and after the CRF, palette PNGs."""
+        folder = self.config.path("sem_seg_out_dir")
+        return ArtefactFolder(folder, [".png", f"{CRF_SUFFIX}.png"], "--sem_seg_out_dir")
+
+    @cached_property
+    def wsss_bed_masks(self) -> ArtefactFolder:
+        """Pseudo masks by WSSS-BED's rule, palette PNGs."""
+        folder = self.config.path("wsss_bed_out_dir")
+        return ArtefactFolder(folder, [".png"], "--wsss_bed_out_dir")
+
+    @cached_property
+    def cam_weights(self) -> WeightsFile:
+        """Weights of the classifier."""
+        return WeightsFile(self.config.path("cam_weights_name"), "--cam_weights_name")
+
+    @cached_property
+    def bes_weights(self) -> WeightsFile:
+        """Weights of the boundary network."""
+        return WeightsFile(self.config.path("bes_weights_name"), "--bes_weights_name")
+
+    def list_cams(self) -> CamFolder | None:
+        """The CAM files that are there now, of any dialect; None without the folder."""
+        folder = self.cams.folder
+        if not folder.is_dir():
+            return None
+        return CamFolder(
+            folder, num_classes=self.dataset.num_classes, cam_format=self.config.cam_format
+        )
+
+    def cam_files(self, ids: Sequence[str]) -> dict[str, CamFile]:
+        """Image id -> the file or files of its CAMs.
+
+        Raises:
+            UserError: if one of `ids` has none.
+        """
+        listing = self.list_cams()
+        files = {} if listing is None else {i: listing.find(i) for i in ids}
+        found = {image_id: file for image_id, file in files.items() if file is not None}
+        if len(found) < len(ids):
+            missing = next(image_id for image_id in ids if image_id not in found)
+            raise UserError(f"No CAM of {missing} in {self.cams.folder}. Run make_cam.")
+        return found
+
+    def cams_without_file(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` for which no CAM file of the chosen dialect is there."""
+        listing = self.list_cams()
+        there = set() if listing is None else set(listing.ids())
+        return [image_id for image_id in ids if image_id not in there]
+
+    def cams_are_plugged_in(self) -> bool:
+        """True if the CAM folder was filled by somebody else."""
+        listing = self.list_cams()
+        return listing is not None and bool(listing.ids()) and not self.cams.record_path.exists()
+
+    def to_make(self, folder: ArtefactFolder, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` whose files this run would make in `folder`."""
+        return list(ids) if self.config.overwrite else folder.pending(ids)
+
+    def cam_digest(self) -> str:
+        """Fingerprint of the CAMs: of their record, or of all files that somebody put there.
+
+        All files, not those of a list: masks of a second list then go beside those of the first.
+        """
+        record = Record.read(self.cams.record_path)
+        if record is not None:
+            return record.digest()
+        listing = self.list_cams()
+        ids = [] if listing is None else listing.ids()
+        return stat_digest(path for file in self.cam_files(ids).values() for path in as_list(file))
+
+    def saliency_digest(self, ids: Iterable[str]) -> str:
+        """Fingerprint of the saliency maps of `ids`; a fixed word without saliency."""
+        if self.dataset.saliency_root is None:
+            return "none"
+        return stat_digest(self.dataset.saliency_path(image_id) for image_id in ids)
+
+    def backbone_digest(self) -> str:
+        """Fingerprint of the backbone's weights: a word of the settings or the file's content."""
+        weights = self.config.backbone_weights
+        if weights in ("imagenet", "none"):
+            return weights
+        path = Path(weights)
+        if not path.is_file():
+            raise UserError(
+                f"--backbone_weights {weights}: no such file. Pass a file, imagenet or none."
+            )
+        return content_digest(path)
+
+    def list_digest(self, ids: Sequence[str]) -> str:
+        """Fingerprint of a list of images and their tags."""
+        return digest([ids, [self.class_ids(i).tolist() for i in ids]])

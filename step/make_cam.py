@@ -1,0 +1,93 @@
+"""Class activation maps of every image, over several scales and their mirror images."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from misc.cam_files import Cams, write_irn
+from misc.errors import UserError
+from misc.log import progress
+from misc.training import loader_options
+from misc.workspace import Record, atomic_write
+from net.cam import CamClassifier, combine_scales
+from step.context import Context
+from step.networks import build_classifier
+from step.preflight import cam_space_problems, image_problems, tag_problems, weights_problems
+from voc12.dataloader import ImagePyramids
+
+logger = logging.getLogger(__name__)
+
+SETTINGS = ("backbone", "cam_scales", "tags_from", "precision")
+
+
+def preflight(context: Context) -> list[str]:
+    """What stands in the way of this step."""
+    wanted = context.cams_without_file(context.cam_ids)
+    if context.cams_are_plugged_in():
+        return [context.cams.mixture(wanted)] if wanted else []
+    if context.config.overwrite:
+        wanted = context.cam_ids
+    if not wanted:
+        return []
+    problems = image_problems(context.dataset, wanted) + tag_problems(context)
+    problems += cam_space_problems(context, wanted)
+    if "train_cam" not in context.requested:
+        problems += weights_problems(context.cam_weights, "train_cam")
+    return problems
+
+
+def run(context: Context) -> dict[str, Any] | None:
+    """Write the CAMs that are missing; None if there was none.
+
+    Raises:
+        UserError: if CAMs of other settings, or some but not all of a stranger's, are there.
+    """
+    cams = context.cams
+    if context.cams_are_plugged_in():
+        missing = context.cams_without_file(context.cam_ids)
+        if missing:
+            raise UserError(cams.mixture(missing))
+        logger.info("make_cam: using the CAMs found in %s", cams.folder)
+        return None
+    if not context.cam_weights.exists() and not cams.pending(context.cam_ids):
+        logger.info("make_cam: all CAMs are in %s", cams.folder)
+        return None
+    record = Record(
+        context.config.subset(SETTINGS), {"cam weights": context.cam_weights.state_digest()}
+    )
+    pending = context.runtime.on_main(
+        lambda: cams.claim(record, context.cam_ids, overwrite=context.config.overwrite)
+    )
+    share = context.runtime.shard(pending)
+    for image_id, result in progress(_make(context, share), desc="make_cam", total=len(share)):
+        with atomic_write(cams.path(image_id)) as file:
+            write_irn(file, result)
+    context.runtime.barrier()
+    return {"images": len(pending)} if pending else None
+
+
+@torch.no_grad()
+def _make(context: Context, ids: list[str]) -> Iterator[tuple[str, Cams]]:
+    if not ids:
+        return
+    runtime = context.runtime
+    classifier = build_classifier(context, load=True).to(runtime.device).eval()
+    images = ImagePyramids(context.dataset, ids, context.config.cam_scales)
+    loader = DataLoader(images, batch_size=None, **loader_options(runtime))
+    for sample in loader:
+        class_ids = context.class_ids(sample["image_id"])
+        with runtime.accelerator.autocast():
+            maps = [
+                _pair_map(classifier, level.to(runtime.device, non_blocking=True))
+                for level in sample["levels"]
+            ]
+        height, width = sample["image"].shape[:2]
+        cam, high_res = combine_scales(maps, (height, width), class_ids.tolist())
+        yield sample["image_id"], Cams(class_ids, cam.cpu().numpy(), high_res.cpu().numpy())
+
+
+def _pair_map(classifier: CamClassifier, x_pair: torch.Tensor) -> torch.Tensor:
+    return classifier.cams_of_pair(x_pair)

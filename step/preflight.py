@@ -1,0 +1,225 @@
+"""Checks before any work: every problem of a step's inputs, each with its path and remedy."""
+
+import functools
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from misc.cam_files import read_cams
+from misc.errors import UserError
+from misc.log import progress
+from misc.runtime import WorkerPool
+from misc.workspace import (
+    ArtefactFolder,
+    WeightsFile,
+    digest,
+    read_json,
+    stat_digest,
+    write_json,
+)
+from step.context import CamFile, Context, as_list
+from step.scores import chunks
+from voc12.files import VocDataset, image_size
+
+SHOWN = 10  # of one kind
+CAM_BYTES_A_PIXEL = 4 * (1 + 1 / 16)  # high_res and stride 4, float32
+SPARE_BYTES = 1 << 28
+
+
+def report(problems: Sequence[str]) -> str:
+    """One message for all problems."""
+    distinct = list(dict.fromkeys(problems))
+    count = f"{len(distinct)} problems" if len(distinct) > 1 else "A problem"
+    return f"{count} before anything was started:\n  " + "\n  ".join(distinct)
+
+
+def problems_of(check: Callable[[], object]) -> list[str]:
+    """The problem that `check` raises as UserError; none if it does not."""
+    try:
+        check()
+    except UserError as error:
+        return [error.message]
+    return []
+
+
+def _shorten(problems: list[str], what: str) -> list[str]:
+    if len(problems) <= SHOWN:
+        return problems
+    return [*problems[:SHOWN], f"... and {len(problems) - SHOWN} more {what}"]
+
+
+@functools.cache
+def _size_or_problem(path: Path) -> tuple[int, int] | str:
+    try:
+        return image_size(path)
+    except UserError as error:
+        return str(error)
+
+
+def image_problems(dataset: VocDataset, ids: Iterable[str]) -> list[str]:
+    """Photographs that are missing or unreadable."""
+    found = (_size_or_problem(dataset.image_path(image_id)) for image_id in ids)
+    problems = [f"Image: {problem}" for problem in found if isinstance(problem, str)]
+    return _shorten(problems, "images")
+
+
+def saliency_problems(dataset: VocDataset, ids: Iterable[str]) -> list[str]:
+    """Saliency maps that are missing, unreadable, or of another size than their image."""
+    if dataset.saliency_root is None:
+        return []
+    remedy = "Put it there, pass --sal_root, or run with --saliency none."
+    paths = {image_id: dataset.saliency_path(image_id) for image_id in ids}
+    return map_problems(dataset, paths, "Saliency map", remedy)
+
+
+def mask_problems(
+    dataset: VocDataset, ids: Iterable[str], flag: str = "--chainer_eval_set"
+) -> list[str]:
+    """Exact masks that are missing, unreadable, or of another size than their image."""
+    remedy = f"Put it there, or score another split with {flag}."
+    paths = {image_id: dataset.mask_path(image_id) for image_id in ids}
+    return map_problems(dataset, paths, "Mask", remedy)
+
+
+def map_problems(
+    dataset: VocDataset, paths: Mapping[str, Path], what: str, remedy: str
+) -> list[str]:
+    """Maps of images that are missing, unreadable, or of another size than their image."""
+    problems = []
+    for image_id, path in paths.items():
+        problem = _picture_problem(path, dataset.image_path(image_id), remedy)
+        if problem is not None:
+            problems.append(f"{what} of {image_id}: {problem}")
+    return _shorten(problems, f"{what.lower()}s")
+
+
+def _picture_problem(path: Path, image_path: Path, remedy: str) -> str | None:
+    """What is wrong with a map that belongs to an image; None if nothing is."""
+    size, image = _size_or_problem(path), _size_or_problem(image_path)
+    if isinstance(size, str):
+        return f"{size} {remedy}"
+    if isinstance(image, str) or size == image:
+        return None
+    return f"{path} is {size[1]}x{size[0]}, but {image_path} is {image[1]}x{image[0]}. {remedy}"
+
+
+def tag_problems(context: Context) -> list[str]:
+    """Images whose tags cannot be had."""
+    try:
+        context.tags  # noqa: B018 - read once, kept by the context
+    except UserError as error:
+        return _shorten(str(error).splitlines(), "tags")
+    return []
+
+
+def artefact_problems(
+    context: Context, folder: ArtefactFolder, ids: Sequence[str], made_by: str
+) -> list[str]:
+    """Pictures of an earlier step that are missing or, where put there, do not fit the images."""
+    missing = folder.pending(ids)
+    problems = []
+    if missing:
+        problems.append(
+            f"{folder.folder} lacks the files of {len(missing)} images, {missing[0]} for one. "
+            f"Run {made_by} for them, or name another {folder.flag}."
+        )
+    if folder.is_foreign():
+        there = set(ids) - set(missing)
+        remedy = f"Replace it, or name another {folder.flag}."
+        for image_id in (i for i in ids if i in there):
+            for suffix in folder.suffixes:
+                path, image = folder.path(image_id, suffix), context.dataset.image_path(image_id)
+                problem = _picture_problem(path, image, remedy)
+                problems += [] if problem is None else [problem]
+    return _shorten(problems, "files")
+
+
+def foreign_problems(folder: ArtefactFolder, ids: Sequence[str]) -> list[str]:
+    """Files that somebody put where this run would write its own."""
+    return [folder.mixture(folder.pending(ids) or ids)] if folder.is_foreign() else []
+
+
+def weights_problems(weights: WeightsFile, made_by: str) -> list[str]:
+    """Weights of an earlier step that are missing."""
+    if weights.exists():
+        return []
+    return [f"No weights {weights.path}. Run {made_by}, or name others with {weights.flag}."]
+
+
+def cam_problems(context: Context, ids: Sequence[str]) -> list[str]:
+    """CAMs that are missing or bad; those put there by somebody else are all read once."""
+    missing = context.cams_without_file(ids)
+    problems = []
+    reported_by_make_cam = "make_cam" in context.requested and context.cams_are_plugged_in()
+    if missing and not reported_by_make_cam:
+        problems.append(
+            f"{context.cams.folder} lacks the CAMs of {len(missing)} images, {missing[0]} for one. "
+            "Put them there, run make_cam, or name another --cam_out_dir."
+        )
+    if context.cams_are_plugged_in():
+        absent = set(missing)
+        problems += _bad_cams(context, [i for i in ids if i not in absent])
+    return problems
+
+
+def _bad_cams(context: Context, ids: Sequence[str]) -> list[str]:
+    """What reading every plugged-in CAM brings to light; files once found good are not re-read."""
+    memory = context.config.out_dir / "cams_checked.json"
+    good: dict[str, str] = read_json(memory) if memory.exists() else {}
+    files = context.cam_files(ids)
+    stamps = {i: _cam_stamp(context, i, files[i]) for i in ids}
+    unread = [image_id for image_id in ids if good.get(image_id) != stamps[image_id]]
+    if not unread:
+        return []
+    tasks = [
+        (context.dataset, context.config.cam_format, {i: files[i] for i in part})
+        for part in chunks(unread)
+    ]
+    problems: dict[str, str] = {}
+    with WorkerPool(context.runtime.num_workers) as pool:
+        for found in progress(pool.map(_read_all, tasks), desc="checking CAMs", total=len(tasks)):
+            problems |= found
+    write_json(memory, good | {i: stamps[i] for i in unread if i not in problems})
+    return _shorten([problems[i] for i in unread if i in problems], "CAMs")
+
+
+def _cam_stamp(context: Context, image_id: str, cam_file: CamFile) -> str:
+    """Fingerprint of all that the check of one image's CAMs depends on."""
+    files = [*as_list(cam_file), context.dataset.image_path(image_id)]
+    return digest([stat_digest(files), context.config.cam_format, context.dataset.num_classes])
+
+
+def _read_all(task: tuple[VocDataset, str, dict[str, CamFile]]) -> dict[str, str]:
+    """Image id -> what is wrong with its CAMs."""
+    dataset, cam_format, files = task
+    problems = {}
+    for image_id, cam_file in files.items():
+        size = _size_or_problem(dataset.image_path(image_id))
+        if isinstance(size, str):
+            problems[image_id] = f"Image: {size}"
+            continue
+        try:
+            read_cams(cam_file, size, num_classes=dataset.num_classes, cam_format=cam_format)
+        except UserError as error:
+            problems[image_id] = str(error)
+    return problems
+
+
+def cam_space_problems(context: Context, ids: Sequence[str]) -> list[str]:
+    """Too little disk space for the CAMs of `ids`."""
+    sizes = (_size_or_problem(context.dataset.image_path(image_id)) for image_id in ids)
+    pixels = sum(
+        size[0] * size[1] * len(context.class_ids(image_id))
+        for image_id, size in zip(ids, sizes, strict=True)
+        if not isinstance(size, str)
+    )
+    needed = int(pixels * CAM_BYTES_A_PIXEL) + SPARE_BYTES
+    folder = context.cams.folder
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free >= needed:
+        return []
+    return [
+        f"{folder}: the CAMs of {len(ids)} images need {needed / 1e9:.1f} GB, but {existing} has "
+        f"{free / 1e9:.1f} GB free. Make room or name another --cam_out_dir."
+    ]
