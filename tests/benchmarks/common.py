@@ -1,0 +1,181 @@
+"""What every benchmark shares: medians, peak memory, this machine's rates, and a report."""
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+
+T = TypeVar("T")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Measured(Generic[T]):
+    """One call: its result, wall-clock seconds, and peak memory over what was held before (MiB).
+
+    `peak_mib` is NaN where the system does not tell.
+    """
+
+    result: T
+    seconds: float
+    peak_mib: float
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def time_call(function: Callable[[], object], repeats: int = 5, *, warmup: int = 1) -> float:
+    """Median wall-clock seconds of `function()`, device work included, after `warmup` calls."""
+    for _ in range(warmup):
+        function()
+    seconds = []
+    for _ in range(repeats):
+        _synchronize()
+        start = time.perf_counter()
+        function()
+        _synchronize()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def _resident_mib(entry: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(entry):
+            return int(line.split()[1]) / 1024
+    return math.nan
+
+
+def measure_once(function: Callable[[], T], device: str = "cpu") -> Measured[T]:
+    """Time and peak memory of one call: on the CPU of the process (Linux), on CUDA of the card."""
+    on_cuda = torch.device(device).type == "cuda"
+    base = peak = math.nan
+    reset = Path("/proc/self/clear_refs")
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        base = torch.cuda.memory_allocated() / MIB
+    elif reset.exists():
+        # 5 sets the kernel's high-water mark of this process back to what it holds now.
+        reset.write_text("5")
+        base = _resident_mib("VmRSS:")
+    _synchronize()
+    start = time.perf_counter()
+    result = function()
+    _synchronize()
+    seconds = time.perf_counter() - start
+    if on_cuda:
+        peak = torch.cuda.max_memory_allocated() / MIB
+    elif reset.exists():
+        peak = _resident_mib("VmHWM:")
+    return Measured(result, seconds, peak - base)
+
+
+def copy_rate(num_bytes: int, device: str = "cpu") -> float:
+    """Bytes a second, read and written, of copying `num_bytes` (so caches count as they would)."""
+    source = torch.ones(max(num_bytes // 8, 1), dtype=torch.float64, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / time_call(lambda: target.copy_(source), 20, warmup=3)
+
+
+def matmul_rate(size: int = 1024, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """Floating point operations a second of a (size, size) matrix product."""
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
+    return 2 * size**3 / time_call(lambda: matrix @ matrix, 5, warmup=2)
+
+
+def _first_line(command: list[str]) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def machine_info() -> dict[str, str | int]:
+    """Processor, card, versions, commit ("+" after it: the files were changed since) and time."""
+    commit = _first_line(["git", "rev-parse", "--short", "HEAD"])
+    changed = _first_line(["git", "status", "--porcelain", "--untracked-files=no"])
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": commit + ("+" if changed not in ("", "unknown") else ""),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@dataclass
+class Report:
+    """Rows of one benchmark: each `add`ed, shown as a Markdown table, written as JSON."""
+
+    title: str
+    quick: bool = False
+    machine: dict[str, str | int] = field(default_factory=machine_info)
+    rows: list[dict[str, object]] = field(default_factory=list)
+
+    def add(self, what: str, **columns: object) -> None:
+        """Add a row; columns are named as they should read, with their unit (`seconds=...`)."""
+        self.rows.append({"what": what, **columns})
+
+    def table(self) -> str:
+        """The rows as a Markdown table; a column a row does not have stays empty."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        lines = [names, ["---"] * len(names)]
+        lines += [[_text(row[name]) if name in row else "" for name in names] for row in self.rows]
+        return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+    def finish(self, json_file: Path | None) -> None:
+        """Print title, machine and table; write everything to `json_file` if one is given."""
+        machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
+        note = " (quick: runs, but says nothing about speed)" if self.quick else ""
+        sys.stdout.write(f"## {self.title}{note}\n{machine}\n\n{self.table()}\n")
+        if json_file is not None:
+            content = {
+                "title": self.title,
+                "quick": self.quick,
+                "machine": self.machine,
+                # JSON has no NaN: what could not be measured is null.
+                "rows": [
+                    {name: None if value != value else value for name, value in row.items()}
+                    for row in self.rows
+                ],
+            }
+            json_file.parent.mkdir(parents=True, exist_ok=True)
+            json_file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Parser with what every benchmark takes: --quick, --json FILE, --device."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small inputs, one repeat (for CI)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    return parser

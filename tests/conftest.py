@@ -1,0 +1,32 @@
+"""A tiny drawn dataset and one finished run of the pipeline on it, shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import TINY, Run, run
+from voc12.demo import draw_dataset
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn dataset of eight training and three validation images."""
+    root = tmp_path_factory.mktemp("drawn") / "voc"
+    draw_dataset(root, **TINY, seed=3)
+    return root
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All steps on the tiny dataset; look at it, or work on a `copy_run` of it."""
+    return run(tiny_dataset, tmp_path_factory.mktemp("finished") / "out", "--panels=2")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images and sealed records, or a skip."""
+    folder = Path(os.environ.get("SBE_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there: set SBE_SHARED to the shared folder")
+    return folder

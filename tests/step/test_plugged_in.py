@@ -1,0 +1,233 @@
+"""Every dialect of CAMs, and checkpoints of IRN, BES and SBE, through the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+from torch import nn
+
+from net.backbone import build_backbone
+from net.boundary import BoundaryNetwork
+from net.cam import CamClassifier
+from tests.sets import all_ids, write_map
+from tests.tiny import Run, run
+from voc12.files import read_mask
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+Writer = Callable[[Path, str, list[int], np.ndarray], None]
+
+
+def save(path: Path, content: Any) -> None:
+    box = np.empty((), object)
+    box[()] = content
+    np.save(path, box, allow_pickle=True)
+
+
+def with_background(maps: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.full_like(maps[:1], 0.3), maps])
+
+
+def write_irn(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    cam = torch.from_numpy(np.ascontiguousarray(maps[:, ::4, ::4]))
+    content = {"keys": torch.tensor(classes), "cam": cam, "high_res": maps}
+    save(folder / f"{image_id}.npy", content)
+
+
+def write_amn(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    full = with_background(maps)
+    cam = torch.from_numpy(np.ascontiguousarray(full[:, ::4, ::4]))
+    save(folder / f"{image_id}.npy", {"keys": classes, "cam": cam, "high_res": full})
+
+
+def write_sipe(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    keys = np.array([0] + [c + 1 for c in classes])
+    save(folder / f"{image_id}.npy", {"keys": keys, "IS_CAM": with_background(maps)})
+
+
+def write_psa(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    save(folder / f"{image_id}.npy", dict(zip(classes, maps, strict=True)))
+
+
+def write_psa_crf(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    keys = [0] + [c + 1 for c in classes]
+    save(folder / f"{image_id}.npy", dict(zip(keys, with_background(maps), strict=True)))
+
+
+def write_toco(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    save(folder / f"{image_id}.npy", {"keys": np.array(classes), "high_res": maps})
+
+
+def write_clip_es(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    unsorted = {"keys": np.array(classes[::-1]), "attn_highres": maps[::-1].astype(np.float16)}
+    save(folder / f"{image_id}.npy", unsorted)
+
+
+def write_drs(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    full = np.zeros((20, 320, 320), np.uint8)
+    for class_id, values in zip(classes, maps, strict=True):
+        full[class_id] = np.asarray(
+            Image.fromarray(np.rint(values * 255).astype(np.uint8)).resize(
+                (320, 320), Image.Resampling.BILINEAR
+            )
+        )
+    np.save(folder / f"{image_id}.npy", full)
+
+
+def write_oaa_png(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    for class_id, values in zip(classes, maps, strict=True):
+        write_map(folder / f"{image_id}_{class_id}.png", values)
+
+
+WRITERS: dict[str, Writer] = {
+    "irn": write_irn,
+    "amn": write_amn,
+    "sipe": write_sipe,
+    "psa": write_psa,
+    "psa_crf": write_psa_crf,
+    "toco": write_toco,
+    "clip_es": write_clip_es,
+    "drs": write_drs,
+    "oaa_png": write_oaa_png,
+}
+ROUNDED = {"clip_es": 0.005, "drs": 0.05, "oaa_png": 0.02}
+NEEDS_FLAG = ("psa_crf",)  # a key 0 may be background or the first class, which no image here shows
+
+
+@pytest.fixture(scope="module")
+def dialects(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same CAMs of all images in a folder for each dialect."""
+    root, rng = tmp_path_factory.mktemp("dialects"), np.random.default_rng(4)
+    for cam_format in WRITERS:
+        (root / cam_format).mkdir()
+    for image_id in all_ids(tiny_dataset):
+        mask = read_mask(tiny_dataset / "SegmentationClass" / f"{image_id}.png")
+        classes = [int(c) - 1 for c in np.unique(mask) if 0 < c < 255]
+        maps = np.stack([
+            ndimage.gaussian_filter((mask == c + 1) + 0.5 * rng.random(mask.shape), 3)
+            for c in classes
+        ]).astype(np.float32)  # fmt: skip
+        maps /= maps.max(axis=(1, 2), keepdims=True)
+        for cam_format, write in WRITERS.items():
+            write(root / cam_format, image_id, classes, maps)
+    return root
+
+
+def scores_of(done: Run, step: str) -> dict[str, Any]:
+    assert done.status == 0, done.stderr
+    return json.loads((done.out_dir / "scores.json").read_text())[step]
+
+
+@pytest.fixture(scope="module")
+def of_irn(
+    tiny_dataset: Path, dialects: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    out_dir = tmp_path_factory.mktemp("irn")
+    done = run(tiny_dataset, out_dir, "--steps=eval_cam", f"--cam_out_dir={dialects / 'irn'}")
+    return scores_of(done, "eval_cam")
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("cam_format", WRITERS)
+def test_every_dialect_scores_as_one(
+    tiny_dataset: Path,
+    dialects: Path,
+    of_irn: dict[str, Any],
+    tmp_path: Path,
+    cam_format: str,
+    named: bool,
+) -> None:
+    flags = ["--steps=eval_cam", f"--cam_out_dir={dialects / cam_format}"]
+    if named:
+        flags.append(f"--cam_format={cam_format}")
+    done = run(tiny_dataset, tmp_path, *flags)
+    if cam_format in NEEDS_FLAG and not named:
+        assert done.status == 2
+        assert "--cam_format psa or --cam_format psa_crf" in done.stderr
+        return
+    scores = scores_of(done, "eval_cam")
+    tolerance = ROUNDED.get(cam_format, 0)
+    assert scores["miou"] == pytest.approx(of_irn["miou"], abs=tolerance, rel=0)
+    assert scores["best"]["miou"] == pytest.approx(of_irn["best"]["miou"], abs=tolerance, rel=0)
+
+
+def test_the_wrong_dialect_is_refused_with_the_path(
+    tiny_dataset: Path, dialects: Path, tmp_path: Path
+) -> None:
+    folder = dialects / "toco"
+    flags = (f"--cam_out_dir={folder}", "--cam_format=sipe")
+    done = run(tiny_dataset, tmp_path, "--steps=eval_cam", *flags)
+    assert done.status == 2
+    assert str(folder) in done.stderr
+
+
+def test_all_steps_take_them(tiny_dataset: Path, dialects: Path, tmp_path: Path) -> None:
+    """Two dialects of the same full-size maps: labels, network and masks are the same bytes."""
+    steps = "--steps=make_boundary_label,train_bes,make_sem_seg,eval_sem_seg,make_wsss_bed_masks"
+    for cam_format in ("toco", "psa"):
+        flags = (f"--cam_out_dir={dialects / cam_format}", f"--cam_format={cam_format}")
+        done = run(tiny_dataset, tmp_path / cam_format, steps, *flags, "--bes_backbone=pretrained")
+        assert done.status == 0, done.stderr
+    for name in ("cam_vis", "boundary_label", "sem_seg", "wsss_bed"):
+        paths = sorted((tmp_path / "toco" / name).glob("*.png"))
+        assert len(paths) >= 8
+        for path in paths:
+            assert path.read_bytes() == (tmp_path / "psa" / name / path.name).read_bytes()
+
+
+def legacy_state(network: nn.Module, which: str) -> dict[str, torch.Tensor]:
+    """The weights of `network` under all the names of a checkpoint of the reference."""
+    record = json.loads((GOLDEN / f"g3_{which}_state_dict.json").read_text())
+    own = {k.replace("backbone.", "resnet50.", 1): v for k, v in network.state_dict().items()}
+    state = {}
+    for key, shape, _ in record["keys"]:
+        name = record["alias_of"].get(key, key)
+        # The record lists no alias of a tensor with one element.
+        name = "fc_edge6.bias" if key == "edge_layers.5.bias" else name
+        state[key] = own[name] if name in own else torch.zeros(shape)
+    return state
+
+
+def network_of(which: str) -> nn.Module:
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet50", fixed_batch_norm=True)
+    return CamClassifier(backbone, 20) if which == "cam" else BoundaryNetwork(backbone)
+
+
+WHICH = {
+    "cam": ("cam_weights_name", "make_cam", "cam", "*.npy"),
+    "boundary": ("bes_weights_name", "make_sem_seg", "sem_seg", "*.png"),
+}
+
+
+@pytest.mark.parametrize("which", WHICH)
+def test_legacy_checkpoints_do_what_the_same_weights_of_ours_do(
+    tiny_dataset: Path, dialects: Path, tmp_path: Path, which: str
+) -> None:
+    flag, step, folder, pattern = WHICH[which]
+    network = network_of(which)
+    state = legacy_state(network, which)
+    spoiled = dict(state)
+    alias = next(key for key in state if key.startswith("stage2.") and key.endswith("conv1.weight"))
+    spoiled[alias] = state[alias] + 1
+    files = {"ours": network.state_dict(), "legacy": state, "spoiled": spoiled}
+    flags = ["--backbone=resnet50", "--cam_scales=1", f"--steps={step}"]
+    if which == "boundary":
+        flags += [f"--cam_out_dir={dialects / 'irn'}", "--cam_format=irn", "--infer_list=val"]
+    done = {}
+    for name, content in files.items():
+        torch.save(content, tmp_path / f"{name}.pth")
+        done[name] = run(tiny_dataset, tmp_path / name, *flags, f"--{flag}={tmp_path / name}.pth")
+    assert done["ours"].status == done["legacy"].status == 0, done["legacy"].stderr
+    made = sorted((tmp_path / "ours" / folder).glob(pattern))
+    assert len(made) >= 3
+    for path in made:
+        assert path.read_bytes() == (tmp_path / "legacy" / folder / path.name).read_bytes()
+    assert done["spoiled"].status == 2
+    assert str(tmp_path / "spoiled.pth") in done["spoiled"].stderr
+    assert not list((tmp_path / "spoiled").glob(f"{folder}/{pattern}"))

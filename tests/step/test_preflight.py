@@ -1,0 +1,200 @@
+"""What is wrong with the inputs is said at once, with path and remedy, before anything is made."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import ARTEFACTS, Run, copy_dataset, copy_run, run
+
+IDS = [f"2007_{number:06d}" for number in range(1, 9)]
+
+
+@pytest.fixture
+def voc(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """A copy of the dataset to spoil."""
+    return copy_dataset(tiny_dataset, tmp_path / "voc")
+
+
+def write_list(voc: Path, split: str, *ids: str) -> Path:
+    path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
+    path.write_text("".join(f"{image_id}\n" for image_id in ids), encoding="utf-8")
+    return path
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def shrink(path: Path) -> None:
+    with Image.open(path) as picture:
+        smaller = picture.resize((10, 12), Image.Resampling.NEAREST)
+    smaller.save(path)
+
+
+def said(stopped: Run) -> str:
+    """What a refused run said; it made nothing."""
+    assert stopped.status == 2
+    assert "Traceback" not in stopped.stderr
+    assert not any((stopped.out_dir / name).exists() for name in ARTEFACTS)
+    assert not list(stopped.out_dir.rglob("*.partial"))
+    return stopped.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoil", "file", "message"),
+    [
+        (Path.unlink, "JPEGImages/{}.jpg", "is missing"),
+        (Path.unlink, "Sal/{}.png", "is missing. Put it there, pass --sal_root, or"),
+        (Path.unlink, "Annotations/{}.xml", "or pass --tags_from masks"),
+        (Path.unlink, "SegmentationClass/{}.png", "score another split with --chainer_eval_set"),
+        (cut_off, "JPEGImages/{}.jpg", "is cut off before its end. Replace the file"),
+        (cut_off, "Sal/{}.png", "is cut off before its end. Replace the file"),
+        (cut_off, "Annotations/{}.xml", "is not valid XML"),
+        (cut_off, "SegmentationClass/{}.png", "Replace the file"),
+        (lambda path: path.write_bytes(b"words"), "JPEGImages/{}.jpg", "is no readable picture"),
+        (lambda path: path.write_bytes(b""), "Sal/{}.png", "is no readable picture"),
+        (shrink, "Sal/{}.png", "is 10x12, but"),
+        (shrink, "SegmentationClass/{}.png", "is 10x12, but"),
+    ],
+)
+def test_a_bad_file_is_named_with_a_remedy(
+    voc: Path, tmp_path: Path, spoil: Callable[[Path], object], file: str, message: str
+) -> None:
+    path = voc / file.format(IDS[2])
+    spoil(path)
+    text = said(run(voc, tmp_path / "out"))
+    assert str(path) in text
+    assert message in text
+    assert text.count(path.name) <= 2, "the same problem is said once"
+
+
+def test_all_problems_of_all_steps_are_said_at_once(voc: Path, tmp_path: Path) -> None:
+    (voc / "JPEGImages" / f"{IDS[0]}.jpg").unlink()
+    (voc / "Sal" / f"{IDS[1]}.png").unlink()
+    (voc / "Annotations" / f"{IDS[2]}.xml").unlink()
+    shrink(voc / "SegmentationClass" / f"{IDS[3]}.png")
+    text = said(run(voc, tmp_path / "out"))
+    assert "4 problems before anything was started" in text
+    for problem in (
+        f"JPEGImages/{IDS[0]}.jpg", f"Sal/{IDS[1]}.png", f"Annotations/{IDS[2]}.xml",
+        f"SegmentationClass/{IDS[3]}.png",
+    ):  # fmt: skip
+        assert problem in text
+
+
+def test_many_problems_of_a_kind_are_cut_short(voc: Path, tmp_path: Path) -> None:
+    ids = [f"gone{number}" for number in range(25)]
+    write_list(voc, "train", *ids)
+    text = said(run(voc, tmp_path / "out", "--steps=eval_sem_seg"))
+    assert "gone9.png" in text
+    assert "gone10.png" not in text
+    assert "... and 15 more masks" in text
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "train_aug.txt is empty"),
+        ([*IDS, "2099_000001"], "2099_000001.jpg is missing"),
+        ([*IDS, IDS[0]], f"names {IDS[0]} twice"),
+        (["a", "a_crf"], "would have one name (a_crf.png). Rename one of the images"),
+        (["a/b"], "'a/b' cannot be part of a file name"),
+        (["..\\b"], "cannot be part of a file name"),
+    ],
+)
+def test_a_bad_list_is_named(voc: Path, tmp_path: Path, lines: list[str], message: str) -> None:
+    write_list(voc, "train_aug", *lines)
+    assert message in said(run(voc, tmp_path / "out"))
+
+
+def test_ids_that_clash_between_two_lists_are_refused(voc: Path, tmp_path: Path) -> None:
+    write_list(voc, "mine", f"{IDS[0]}_crf")
+    assert "would have one name" in said(run(voc, tmp_path / "out", "--infer_list=mine"))
+
+
+def test_a_list_that_is_not_there_is_named(voc: Path, tmp_path: Path) -> None:
+    text = said(run(voc, tmp_path / "out", "--infer_list=test"))
+    assert f"No list {voc}/ImageSets/Segmentation/test.txt" in text
+
+
+def test_too_little_disk_space_is_said_before_anything_is_written(
+    voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**6))
+    text = said(run(voc, tmp_path / "out"))
+    assert "the CAMs of 8 images need" in text
+    assert "Make room or name another --cam_out_dir" in text
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("make_cam", "cam.pth. Run train_cam, or name others with --cam_weights_name"),
+        ("make_boundary_label", "lacks the CAMs of 8 images, 2007_000001 for one"),
+        ("train_bes", "Run make_boundary_label for them, or name another --boundary_label_dir"),
+        ("make_sem_seg", "bes.pth. Run train_bes, or name others with --bes_weights_name"),
+        ("eval_cam", "Put them there, run make_cam, or name another --cam_out_dir"),
+        ("eval_sem_seg", "Run make_sem_seg for them, or name another --sem_seg_out_dir"),
+    ],
+)
+def test_a_step_that_lacks_an_earlier_one_names_it(
+    tiny_dataset: Path, tmp_path: Path, steps: str, message: str
+) -> None:
+    assert message in said(run(tiny_dataset, tmp_path / "out", f"--steps={steps}"))
+
+
+def test_a_mask_with_an_unknown_class_is_named(
+    voc: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    path = voc / "SegmentationClass" / f"{IDS[1]}.png"
+    with Image.open(path) as picture:
+        mask = np.array(picture)
+    mask[:3] = 77
+    Image.fromarray(mask).save(path)
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    for step in ("eval_cam", "eval_sem_seg"):
+        stopped = run(voc, out_dir, f"--steps={step}")
+        assert stopped.status == 2
+        assert f"{path}: The ground truth holds class 77" in stopped.stderr
+
+
+@pytest.mark.parametrize("folder", ["boundary_label", "sem_seg"])
+def test_a_strangers_unfinished_folder_is_refused_and_left_alone(
+    tiny_dataset: Path, tmp_path: Path, folder: str
+) -> None:
+    theirs = tmp_path / "out" / folder / f"{IDS[0]}.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    stopped = run(tiny_dataset, tmp_path / "out", "--overwrite")
+    assert stopped.status == 2
+    assert f"{theirs.parent} holds files that were put there" in stopped.stderr
+    assert f"name another --{folder}_" in stopped.stderr
+    assert theirs.read_bytes() == b"theirs"
+    assert not (tmp_path / "out" / "weights").exists()
+
+
+def test_a_damaged_record_is_named(tiny_dataset: Path, finished_run: Run, tmp_path: Path) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    record = out_dir / "sem_seg" / "settings.json"
+    record.unlink()
+    record.write_text("{")
+    stopped = run(tiny_dataset, out_dir)
+    assert stopped.status == 2
+    assert f"{record} is not valid JSON" in stopped.stderr
+
+
+def test_weights_of_another_network_are_refused_by_name(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    # The reference loads them with strict=False: what does not fit stays random, silently.
+    theirs = tmp_path / "bes.pth"
+    shutil.copy(finished_run.out_dir / "weights" / "bes.pth", theirs)
+    flags = [f"--cam_weights_name={theirs}", "--steps=make_cam"]
+    stopped = run(tiny_dataset, tmp_path / "out", *flags)
+    assert stopped.status == 2
+    assert "do not fit CamClassifier" in stopped.stderr

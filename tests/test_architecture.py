@@ -1,0 +1,73 @@
+"""Who may import whom, as data."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = ("misc", "net", "voc12", "step", "run_sample", "tests")
+MAY_IMPORT = {
+    "misc": {"misc"},
+    "net": {"net", "misc.errors", "misc.checkpoint"},
+    "voc12": {"voc12", "misc"},
+    "step": {"voc12", "net", "misc", "step.context", "step.networks", "step.preflight"}
+    | {"step.scores", "step.predict", "step.segmentation", "step.report"}
+    | {f"step.benchmark_{part}" for part in ("sets", "counts", "rows", "report")},
+}
+CONFIG_READERS = ("step", "run_sample.py", "misc/config.py")
+MAX_LINES = 300
+
+
+def python_files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).glob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] in OURS}
+
+
+def is_allowed(name: str, allowed: set[str]) -> bool:
+    parts = name.split(".")
+    return any(".".join(parts[:n]) in allowed for n in range(1, len(parts) + 1))
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_packages_import_only_what_they_may(folder: str) -> None:
+    for path in python_files(folder):
+        modules = {name for name in imports_of(path) if name.count(".") <= 1 and name != folder}
+        wrong = {name for name in modules if not is_allowed(name, MAY_IMPORT[folder])}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def test_no_module_names_a_cuda_device_outside_the_runtime() -> None:
+    for folder in ("misc", "net", "voc12", "step"):
+        for path in python_files(folder):
+            assert ".cuda(" not in path.read_text(), path
+
+
+def test_only_steps_and_the_runner_see_the_config() -> None:
+    for folder in ("misc", "net", "voc12"):
+        for path in python_files(folder):
+            if path.name != "config.py":
+                assert "misc.config" not in imports_of(path), path
+
+
+def test_no_library_prints() -> None:
+    for folder in ("misc", "net", "voc12", "step"):
+        for path in python_files(folder):
+            assert not re.search(r"^\s*print\(", path.read_text(), re.MULTILINE), path
+
+
+def test_files_stay_short() -> None:
+    for folder in ("misc", "net", "voc12", "step"):
+        for path in python_files(folder):
+            assert len(path.read_text().splitlines()) <= MAX_LINES, path

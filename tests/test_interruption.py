@@ -1,0 +1,148 @@
+"""Stopped anywhere, a run goes on where it was and ends with the same files."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import Run, arguments, contents, copy_run, run, start
+
+# Where a run is killed: just before the COUNT-th file that matches PATTERN would get its name.
+KILLS = [
+    ("weights/cam.pth.checkpoint", 2),
+    ("weights/cam.pth", 1),
+    ("cam/*.npy", 4),
+    ("scores.json", 1),
+    ("cam_vis/*.png", 3),
+    ("boundary_label/*.png", 2),
+    ("weights/bes.pth.checkpoint", 2),
+    ("weights/bes.pth", 1),
+    ("sem_seg/*[0-9].png", 3),
+    ("sem_seg/*_crf.png", 2),
+]
+KILLER = """
+import os, signal, sys
+from pathlib import Path
+import run_sample, step.train_cam, step.train_bes, step.make_sem_seg
+
+real = os.replace
+
+def kill_before(pattern, count):
+    def replace(source, target):
+        nonlocal count
+        count -= Path(target).match(pattern)
+        if count == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(source, target)
+    os.replace = replace
+
+for pattern, count in KILLS:
+    child = os.fork()
+    if child == 0:
+        kill_before(pattern, count)
+        os._exit(run_sample.main(sys.argv[1:]))
+    _, status = os.waitpid(child, 0)
+    print(pattern, os.waitstatus_to_exitcode(status))
+"""
+
+
+def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    """Wait until a file is there; fail with what the process said if it ends before."""
+    while not any(path.glob(pattern)):
+        if process.poll() is not None:
+            pytest.fail(f"ended with {process.returncode}: {process.communicate()[1]}")
+        time.sleep(0.01)
+
+
+def wait_until_alone(group: int, seconds: float = 30) -> bool:
+    """True as soon as no process of the group is left."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_killed_in_every_step_it_ends_with_the_same_files(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    code = KILLER.replace("KILLS", repr(KILLS))
+    process = start(["-c", code, *arguments(tiny_dataset, tmp_path)])
+    stdout, stderr = process.communicate(timeout=300)
+    assert stdout.splitlines() == [f"{pattern} -9" for pattern, _ in KILLS], stderr
+    for network in ("cam", "bes"):
+        for step in (1, 3):
+            assert f"train_{network} goes on after step {step} of 4" in stderr
+    assert run(tiny_dataset, tmp_path).status == 0
+    assert contents(tmp_path) == contents(finished_run.out_dir)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["train_bes"]["images"] == 4  # of the last start, as its seconds are
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_no_worker_outlives_a_stopped_training(
+    tiny_dataset: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    flags = ["--num_workers=2", "--cam_num_epoches=1000", "--steps=train_cam"]
+    process = start(["run_sample.py", *arguments(tiny_dataset, tmp_path, *flags)])
+    wait_for(tmp_path, "weights/cam.pth.checkpoint", process)
+    if number is signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == status
+    assert wait_until_alone(process.pid)
+    assert "Traceback" not in stderr
+    if number is signal.SIGINT:
+        assert stderr.endswith("Run the same command again to go on.\n")
+
+
+def test_no_worker_outlives_a_killed_step(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    for path in [*out_dir.glob("boundary_label/*.png"), *out_dir.glob("cam_vis/*.png")]:
+        path.unlink()
+    flags = ["--num_workers=2", "--steps=make_boundary_label"]
+    process = start(["run_sample.py", *arguments(tiny_dataset, out_dir, *flags)])
+    wait_for(out_dir, "boundary_label/*.png", process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert wait_until_alone(process.pid)
+
+
+def test_stopped_while_it_deletes_for_overwrite_it_can_go_on(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    before = contents(out_dir)
+    unlink = Path.unlink
+
+    def stop_at_the_fifth(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".png":
+            left.pop()
+            if not left:
+                raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    flags = ["--beta=10", "--steps=make_sem_seg"]
+    with monkeypatch.context() as patch:
+        left = [0] * 5
+        patch.setattr(Path, "unlink", stop_at_the_fifth)
+        assert run(tiny_dataset, out_dir, *flags, "--overwrite").status == 130
+    assert len(contents(out_dir)) == len(before) - 4
+    stopped = run(tiny_dataset, out_dir, *flags)
+    assert stopped.status == 2
+    assert "--beta was 5.0, is 10.0" in stopped.stderr
+    assert run(tiny_dataset, out_dir, "--steps=make_sem_seg").status == 0
+    assert contents(out_dir) == before

@@ -1,0 +1,291 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import Run, contents, copy_dataset, copy_run, run, states
+from voc12.classes import VOC_CLASSES
+
+IDS = [f"2007_{number:06d}" for number in range(1, 9)]
+VAL_IDS = [f"2007_{number:06d}" for number in range(9, 12)]
+
+
+def scores_of(out_dir: Path) -> dict[str, Any]:
+    return json.loads((out_dir / "scores.json").read_text())
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+@pytest.fixture
+def out_dir(finished_run: Run, tmp_path: Path) -> Path:
+    """A copy of the finished run to work on."""
+    return copy_run(finished_run.out_dir, tmp_path / "out")
+
+
+@pytest.fixture
+def own_dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """A copy of the dataset to change, as old as the original."""
+    return copy_dataset(tiny_dataset, tmp_path / "voc")
+
+
+def test_every_step_leaves_its_files_and_no_other(finished_run: Run) -> None:
+    assert finished_run.status == 0
+    made = {
+        "weights": ["bes.pth", "bes.pth.json", "cam.pth", "cam.pth.json"],
+        "cam": [f"{i}.npy" for i in IDS],
+        "cam_vis": [f"{i}.png" for i in IDS],
+        "boundary_label": [f"{i}.png" for i in IDS],
+        "sem_seg": [f"{i}{suffix}.png" for i in IDS for suffix in ("", "_crf")],
+        "panels": ["2007_000001.png", "2007_000008.png"],
+    }
+    for folder, names in made.items():
+        there = {path.name for path in (finished_run.out_dir / folder).iterdir()}
+        assert there - {"settings.json"} == set(names), folder
+    others = {path.name for path in finished_run.out_dir.iterdir()} - made.keys()
+    assert others == {"scores.json", "tags.npz", "sample_train_eval.log"}
+
+
+def test_masks_are_palette_pngs_of_the_images_size_and_classes(
+    finished_run: Run, tiny_dataset: Path
+) -> None:
+    for image_id in IDS:
+        truth = read(tiny_dataset / "SegmentationClass" / f"{image_id}.png")
+        for suffix in ("", "_crf"):
+            path = finished_run.out_dir / "sem_seg" / f"{image_id}{suffix}.png"
+            with Image.open(path) as picture:
+                assert picture.mode == "P"
+            assert read(path).shape == truth.shape
+            assert set(np.unique(read(path))) <= set(np.unique(truth))
+
+
+def test_the_scores_name_classes_thresholds_settings_and_versions(finished_run: Run) -> None:
+    scores = scores_of(finished_run.out_dir)
+    cam, masks = scores["eval_cam"], scores["eval_sem_seg"]
+    assert cam["threshold"] == 0.21
+    assert 0 < cam["miou"] <= cam["best"]["miou"] <= 1
+    assert 0.01 <= cam["best_threshold"] <= 0.99
+    for result, ending in ((cam, ""), (cam["best"], ""), (masks, ""), (masks, "_crf")):
+        iou = result[f"iou{ending}"]
+        assert list(iou) == ["background", *VOC_CLASSES]
+        present = [value for value in iou.values() if value is not None]
+        assert result[f"miou{ending}"] == pytest.approx(np.mean(present))
+        assert {f"fp{ending}", f"fn{ending}", f"fp_foreground{ending}"} <= result.keys()
+    assert scores["seed"] == 5
+    assert scores["settings"]["backbone"] == "resnet18"
+    assert {"python", "torch", "numpy", "pydensecrf2"} <= scores["versions"].keys()
+
+
+def test_every_step_says_how_long_it_took_and_how_fast(finished_run: Run) -> None:
+    scores = scores_of(finished_run.out_dir)
+    images = {"train_cam": 16, "make_cam": 8, "eval_cam": 8, "make_boundary_label": 8,
+              "train_bes": 16, "make_sem_seg": 8, "eval_sem_seg": 8}  # fmt: skip
+    for step, count in images.items():
+        assert scores[step]["images"] == count
+        assert scores[step]["images_per_second"] == pytest.approx(count / scores[step]["seconds"])
+
+
+def test_the_run_ends_with_one_table(finished_run: Run) -> None:
+    scores = scores_of(finished_run.out_dir)
+    lines = finished_run.stdout.strip().splitlines()
+    assert lines[0].split() == ["step", "images", "seconds", "result"]
+    assert [line.split()[0] for line in lines[2:]] == [
+        "train_cam", "make_cam", "eval_cam", "make_boundary_label", "train_bes", "make_sem_seg",
+        "eval_sem_seg",
+    ]  # fmt: skip
+    before, after = (100 * scores["eval_sem_seg"][key] for key in ("miou", "miou_crf"))
+    assert lines[-1].endswith(f"mIoU {before:.1f}, after CRF {after:.1f}")
+
+
+def test_bars_on_the_console_and_lines_in_the_log(finished_run: Run) -> None:
+    for step in ("train_cam", "make_cam", "make_boundary_label", "train_bes", "make_sem_seg"):
+        assert f"{step}: 100%" in finished_run.stderr
+    log = (finished_run.out_dir / "sample_train_eval.log").read_text()
+    assert "INFO train_cam: epoch 2, mean loss" in log
+    assert "INFO eval_sem_seg: mIoU" in log
+
+
+def test_panels_are_one_sheet_an_image(finished_run: Run) -> None:
+    sheet = read(finished_run.out_dir / "panels" / "2007_000001.png")
+    assert sheet.ndim == 3
+    assert sheet.shape[1] > 4 * 96
+
+
+def test_a_second_start_writes_nothing_and_builds_no_network(
+    tiny_dataset: Path, out_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = states(out_dir)
+    monkeypatch.setattr("step.networks.build_backbone", None)
+    again = run(tiny_dataset, out_dir)
+    assert again.status == 0
+    assert states(out_dir) == before
+    assert "eval_sem_seg" in again.stdout.splitlines()[-1]
+
+
+def test_worker_processes_change_no_byte(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    with_workers = run(tiny_dataset, tmp_path, "--num_workers=2")
+    assert with_workers.status == 0
+    assert contents(with_workers.out_dir) == contents(finished_run.out_dir)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--seed=6",
+        "--cam_num_epoches=3",
+        "--cam_scales=1,0.5",
+        "--conf_fg_thres=0.4",
+        "--sal_bg_thres=0.1",
+        "--bes_learning_rate=0.2",
+        "--beta=10",
+    ],
+)
+def test_a_changed_setting_is_named_and_nothing_is_lost(
+    tiny_dataset: Path, out_dir: Path, flag: str
+) -> None:
+    before = states(out_dir)
+    stopped = run(tiny_dataset, out_dir, flag)
+    assert stopped.status == 2
+    assert f"{flag.split('=')[0]} was" in stopped.stderr
+    assert "Pass --overwrite to redo it" in stopped.stderr
+    assert states(out_dir) == before
+
+
+def test_a_changed_threshold_of_the_scores_scores_again(tiny_dataset: Path, out_dir: Path) -> None:
+    before = contents(out_dir)
+    assert run(tiny_dataset, out_dir, "--cam_eval_thres=0.4").status == 0
+    assert contents(out_dir) == before
+    assert scores_of(out_dir)["eval_cam"]["threshold"] == 0.4
+
+
+def test_overwrite_redoes_what_changed_and_a_plain_start_then_has_nothing_to_do(
+    tiny_dataset: Path, out_dir: Path
+) -> None:
+    before = contents(out_dir)
+    flags = ["--beta=10", "--sem_seg_bg_thres=0.3"]
+    redo = run(tiny_dataset, out_dir, *flags, "--overwrite", "--steps=make_sem_seg,eval_sem_seg")
+    assert redo.status == 0
+    changed = {name for name, data in contents(out_dir).items() if data != before[name]}
+    assert changed
+    assert {Path(name).parent.name for name in changed} == {"sem_seg"}
+    done = states(out_dir)
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    assert states(out_dir) == done
+
+
+def test_overwrite_with_the_same_settings_makes_the_same_files(
+    tiny_dataset: Path, out_dir: Path
+) -> None:
+    before, old = contents(out_dir), states(out_dir)
+    assert run(tiny_dataset, out_dir, "--overwrite").status == 0
+    assert contents(out_dir) == before
+    kept = {name for name, state in states(out_dir).items() if old[name] == state}
+    assert kept <= {"tags.npz", "panels/2007_000001.png", "panels/2007_000008.png"} | {
+        name for name in before if name.endswith("settings.json")
+    }
+    done = states(out_dir)
+    assert run(tiny_dataset, out_dir).status == 0
+    assert states(out_dir) == done
+
+
+def test_overwrite_checks_its_inputs_before_it_deletes_anything(
+    own_dataset: Path, out_dir: Path
+) -> None:
+    (own_dataset / "JPEGImages" / f"{IDS[3]}.jpg").unlink()
+    before = states(out_dir)
+    assert run(own_dataset, out_dir, "--overwrite").status == 2
+    assert states(out_dir) == before
+
+
+def test_a_changed_saliency_map_is_noticed(own_dataset: Path, out_dir: Path) -> None:
+    path = own_dataset / "Sal" / f"{IDS[0]}.png"
+    Image.fromarray(255 - read(path)).save(path)
+    before = states(out_dir)
+    stopped = run(own_dataset, out_dir)
+    assert stopped.status == 2
+    assert "its input changed: saliency maps" in stopped.stderr
+    assert states(out_dir) == before
+
+
+def test_changed_weights_are_noticed_by_what_was_made_from_them(
+    tiny_dataset: Path, out_dir: Path
+) -> None:
+    assert run(tiny_dataset, out_dir, "--seed=6", "--steps=train_cam", "--overwrite").status == 0
+    stopped = run(tiny_dataset, out_dir, "--steps=make_cam,make_boundary_label")
+    assert stopped.status == 2
+    assert "its input changed: cam weights" in stopped.stderr
+
+
+def test_masks_of_a_second_list_go_beside_those_of_the_first(
+    tiny_dataset: Path, out_dir: Path
+) -> None:
+    before = states(out_dir / "sem_seg")
+    flags = ["--infer_list=val", "--chainer_eval_set=val"]
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    after = states(out_dir / "sem_seg")
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() == {f"{i}{s}.png" for i in VAL_IDS for s in ("", "_crf")}
+    assert scores_of(out_dir)["eval_sem_seg"]["images"] == 3
+
+
+def test_overwrite_keeps_the_masks_of_other_lists_only_if_they_were_made_alike(
+    tiny_dataset: Path, out_dir: Path
+) -> None:
+    steps = "--steps=make_cam,make_sem_seg"
+    run(tiny_dataset, out_dir, "--infer_list=val", steps)
+    of_train, of_val = (out_dir / "sem_seg" / f"{i[0]}.png" for i in (IDS, VAL_IDS))
+    old = of_train.stat().st_ino
+    assert run(tiny_dataset, out_dir, "--infer_list=val", steps, "--overwrite").status == 0
+    assert of_train.stat().st_ino == old
+    flags = ["--infer_list=val", "--beta=10", "--overwrite", "--steps=make_sem_seg"]
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    assert of_val.exists()
+    assert not of_train.exists()
+
+
+def test_a_partial_run_keeps_what_other_steps_said(tiny_dataset: Path, out_dir: Path) -> None:
+    before = scores_of(out_dir)
+    partial = run(
+        tiny_dataset, out_dir, "--steps=eval_cam", "--cam_eval_thres=0.1", "--eval_classes=cat,dog"
+    )
+    assert partial.status == 0
+    after = scores_of(out_dir)
+    assert after["eval_cam"]["threshold"] == 0.1
+    for step in ("train_cam", "make_cam", "train_bes", "make_sem_seg", "eval_sem_seg"):
+        assert after[step] == before[step]
+    rows = partial.stdout.strip().splitlines()[2:]
+    assert [row.split()[0] for row in rows] == ["eval_cam"]
+    assert "chosen classes" in rows[0]
+
+
+def test_runs_are_identical_to_the_byte_also_one_step_at_a_time(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    for step in ("train_cam", "make_cam", "eval_cam", "make_boundary_label", "train_bes",
+                 "make_sem_seg", "eval_sem_seg"):  # fmt: skip
+        assert run(tiny_dataset, tmp_path, f"--steps={step}").status == 0
+    assert contents(tmp_path) == contents(finished_run.out_dir)
+
+
+def test_without_saliency_it_is_bes(tiny_dataset: Path, out_dir: Path, tmp_path: Path) -> None:
+    bes = tmp_path / "bes"
+    flags = [f"--boundary_label_dir={bes}/label", f"--bes_weights_name={bes}/bes.pth",
+             f"--sem_seg_out_dir={bes}/sem_seg", "--saliency=none"]  # fmt: skip
+    os.rename(tiny_dataset / "Sal", tiny_dataset / "Hidden")
+    try:
+        assert run(tiny_dataset, out_dir, *flags).status == 0
+    finally:
+        os.rename(tiny_dataset / "Hidden", tiny_dataset / "Sal")
+    for image_id in IDS:
+        codes = set(np.unique(read(bes / "label" / f"{image_id}.png")))
+        assert codes <= {0, 50, 100, 150, 200}
+    with_saliency = (read(out_dir / "boundary_label" / f"{i}.png") for i in IDS)
+    assert any(250 in codes for codes in with_saliency)

@@ -1,0 +1,191 @@
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import run_sample
+from misc.config import Config
+from misc.errors import UserError
+from run_sample import STEPS, make_parser, requested_steps, results_table
+from step.report import ScoreFile
+from tests.tiny import ROOT, run
+
+PIPELINE = [
+    "train_cam", "make_cam", "eval_cam", "make_boundary_label", "train_bes", "make_sem_seg",
+    "eval_sem_seg",
+]  # fmt: skip
+REFERENCE_FLAGS = [
+    "voc12_root", "train_list", "train_aug_list", "val_list", "infer_list", "chainer_eval_set",
+    "cam_crop_size", "cam_batch_size", "cam_num_epoches", "cam_learning_rate", "cam_weight_decay",
+    "cam_eval_thres", "cam_scales", "conf_fg_thres", "conf_bg_thres", "window_size", "theta_scale",
+    "theta_diff", "salbound_thres", "bes_crop_size", "bes_batch_size", "bes_num_epoches",
+    "bes_learning_rate", "bes_weight_decay", "beta", "exp_times", "sem_seg_bg_thres", "cam_out_dir",
+    "cam_vis_dir", "boundary_label_dir", "sem_seg_out_dir", "cam_weights_name", "bes_weights_name",
+    "log_name", "seed", "num_workers",
+]  # fmt: skip
+OUR_FLAGS = [
+    "out_dir", "sal_root", "saliency", "sal_bg_thres", "backbone", "backbone_weights", "overwrite",
+    "device", "precision", "checkpoint_every", "panels", "tags_from", "cam_format", "bes_backbone",
+    "steps", "demo",
+]  # fmt: skip
+
+
+def names(*flags: str) -> list[str]:
+    return [step.name for step in requested_steps(make_parser().parse_args(flags))]
+
+
+def help_text() -> str:
+    parser = make_parser()
+    parser.formatter_class = lambda prog: run_sample.argparse.HelpFormatter(prog, width=200)
+    return parser.format_help()
+
+
+def test_all_steps_of_the_pipeline_are_on_by_default() -> None:
+    assert names() == PIPELINE
+
+
+@pytest.mark.parametrize("step", PIPELINE)
+@pytest.mark.parametrize("word", ["False", "false", "no", "NO", "0", "off"])
+def test_a_pass_flag_switches_its_step_off(step: str, word: str) -> None:
+    assert names(f"--{step}_pass", word) == [name for name in PIPELINE if name != step]
+
+
+@pytest.mark.parametrize("step", PIPELINE)
+@pytest.mark.parametrize("value", [[], ["True"], ["yes"], ["1"], ["on"]])
+def test_a_pass_flag_switches_its_step_on(step: str, value: list[str]) -> None:
+    # In the reference any value, True as well, switched it off.
+    assert step in names(f"--{step}_pass", *value)
+
+
+def test_a_pass_flag_that_is_neither_yes_nor_no_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run_sample.main(["--make_cam_pass", "perhaps"])
+    assert exit_info.value.code == 2
+    assert "'perhaps' is neither yes nor no" in capsys.readouterr().err
+
+
+def test_steps_runs_just_those_named_in_the_order_of_the_pipeline() -> None:
+    assert names("--steps", "eval_sem_seg,make_sem_seg") == ["make_sem_seg", "eval_sem_seg"]
+    assert names("--steps", "make_cam", "--make_cam_pass", "no") == ["make_cam"]
+
+
+@pytest.mark.parametrize("value", ["make_cams", "make_cam,evaluate", "", ","])
+def test_unknown_or_no_steps_are_refused_by_name(value: str) -> None:
+    with pytest.raises(UserError, match=f"{value.split(',')[-1]}.*There are train_cam, make_cam"):
+        names("--steps", value)
+
+
+@pytest.mark.parametrize("flag", REFERENCE_FLAGS + OUR_FLAGS + [f"{s}_pass" for s in PIPELINE])
+def test_help_lists_every_flag(flag: str) -> None:
+    assert f"--{flag} " in help_text() or f"--{flag}]" in help_text()
+
+
+def test_every_setting_is_a_flag_with_a_sentence_of_help() -> None:
+    actions = {action.dest: action for action in make_parser()._actions}
+    for field in dataclasses.fields(Config):
+        assert len(actions[field.name].help or "") > 5, field.name
+
+
+def test_help_is_instant_it_never_loads_torch() -> None:
+    code = "import sys, run_sample\ntry: run_sample.main(['--help'])\nfinally: print(*sys.modules)"
+    environment = {**os.environ, "COLUMNS": "100"}
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert finished.returncode == 0
+    assert "--sem_seg_bg_thres" in finished.stdout
+    assert "torch" not in finished.stdout.splitlines()[-1].split()
+
+
+def test_no_path_of_anybodys_machine_is_a_default() -> None:
+    for value in Config().to_dict().values():
+        assert not str(value).startswith("/"), value
+    assert Config().path("sem_seg_out_dir") == Path("result/sem_seg")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--voc12_root"),
+        (["--voc12_root", "no/such/folder"], "--voc12_root no/such/folder is no folder"),
+        (["--steps", "make_masks"], "unknown step make_masks"),
+        (["--window_size", "12"], "--window_size 12"),
+        (["--sem_seg_out_dir", "a", "--cam_vis_dir", "a"], "--sem_seg_out_dir"),
+        (["--demo", "--voc12_root", "a"], "--demo draws its own dataset"),
+    ],
+)
+def test_mistakes_in_flags_end_with_status_2_and_one_message(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out_dir = tmp_path / "out"
+    assert run_sample.main([f"--out_dir={out_dir}", *flags]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert not out_dir.exists()
+
+
+def test_a_gpu_that_is_not_there_is_the_users_mistake(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for flag, remedy in (("--device=cuda", "--device cpu"), ("--precision=fp16", "fp32 or bf16")):
+        finished = run(tiny_dataset, tmp_path, flag)
+        assert finished.status == 2
+        assert remedy in finished.stderr
+
+
+def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("step.train_cam.build_classifier", interrupt)
+    finished = run(tiny_dataset, tmp_path)
+    assert finished.status == 130
+    assert finished.stderr.endswith("Run the same command again to go on.\n")
+
+
+def test_a_full_disk_is_the_users_to_mend(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise OSError(28, "No space left on device", "cam.pth")
+
+    monkeypatch.setattr("step.train_cam.save_weights", fail)
+    finished = run(tiny_dataset, tmp_path, "--steps=train_cam", "--cam_num_epoches=1")
+    assert finished.status == 2
+    assert "No space left on device: 'cam.pth'. Make room" in finished.stderr
+
+
+def test_a_programming_error_keeps_its_traceback(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise OSError("not of the disk")
+
+    monkeypatch.setattr("step.train_cam.save_weights", fail)
+    with pytest.raises(OSError, match="not of the disk"):
+        run(tiny_dataset, tmp_path, "--steps=train_cam", "--cam_num_epoches=1")
+
+
+def test_the_table_has_a_row_a_step_of_what_is_known(tmp_path: Path) -> None:
+    scores = ScoreFile(tmp_path / "scores.json")
+    scores.put("train_cam", {"images": 80, "seconds": 2.0, "loss": 0.5})
+    assert results_table(scores, ["train_cam", "make_cam"]).splitlines()[2:] == [
+        "train_cam  80      2.0      loss 0.5000",
+        "make_cam   -       0.0",
+    ]
+
+
+def test_steps_name_modules_that_check_inputs_and_run() -> None:
+    for step in STEPS:
+        module = run_sample.importlib.import_module(step.module)
+        assert callable(module.preflight), step.name
+        assert callable(module.run), step.name
