@@ -53,7 +53,10 @@ class Config(SegmentationSettings, BenchmarkSettings):
     """All settings of a run; spellings and defaults are the reference's where it has them."""
 
     voc12_root: Path | None = setting(
-        None, DATA, "dataset in VOC layout (JPEGImages, Annotations, ImageSets, Sal ...)"
+        None,
+        DATA,
+        "dataset in VOC layout (JPEGImages, ImageSets, tags, Sal ...), VOC's or your own",
+        alias="data_root",
     )
     train_list: str = setting("train", DATA, "split with exact masks: a list file or its name")
     train_aug_list: str = setting("train_aug", DATA, "images that the networks train on")
@@ -61,13 +64,16 @@ class Config(SegmentationSettings, BenchmarkSettings):
     infer_list: str = setting("train", DATA, "images that get pseudo masks")
     chainer_eval_set: str = setting("train", DATA, "images that are scored")
     tags_from: str = setting(
-        "xml", DATA, "image tags: xml, masks, or a cls_labels.npy ({id: 0/1 per class})"
+        "auto",
+        DATA,
+        "image tags: xml, csv (tags.csv in the dataset), masks, or a file: a .csv or a "
+        "cls_labels.npy ({id: 0/1 per class}); auto: xml where there are any, else csv",
     )
     saliency: str = setting(
         "maps", DATA, "maps, or none: BES, the ablation without saliency", ("maps", "none")
     )
     sal_root: Path | None = setting(
-        None, DATA, "folder of saliency maps <id>.png (default: <voc12_root>/Sal)"
+        None, DATA, "folder of saliency maps <id>.png (default: <data_root>/Sal)"
     )
     sal_bg_thres: float = setting(
         0.0,
@@ -182,9 +188,9 @@ class Config(SegmentationSettings, BenchmarkSettings):
             UserError: if it was not given or is no folder.
         """
         if self.voc12_root is None:
-            raise UserError("No dataset: pass --voc12_root DIR, or --demo to draw one.")
+            raise UserError("No dataset: pass --data_root DIR, or --demo to draw one.")
         if not self.voc12_root.is_dir():
-            raise UserError(f"--voc12_root {self.voc12_root} is no folder.")
+            raise UserError(f"--data_root {self.voc12_root} is no folder.")
         return self.voc12_root
 
     def path(self, name: str) -> Path:

@@ -73,6 +73,7 @@ def setting(
     *,
     at_least: float | None = None,
     at_most: float | None = None,
+    alias: str = "",
 ) -> Any:
     """A field of a dataclass of settings, which becomes a flag of its name.
 
@@ -83,12 +84,14 @@ def setting(
         choices: the words that are allowed; empty: any value of the field's type.
         at_least: smallest number allowed.
         at_most: largest number allowed, only together with `at_least`.
+        alias: another name of the flag, shown before the field's.
     """
     metadata = {
         "group": group,
         "help": help_text,
         "choices": tuple(choices),
         "range": (at_least, at_most),
+        "alias": alias,
     }
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -128,7 +131,9 @@ def add_flags(
             options["type"] = _PARSERS.get(kind, kind)
             options["choices"] = meta["choices"] or None
             options["metavar"] = None if meta["choices"] else field.name.split("_")[-1].upper()
-        groups[meta["group"]].add_argument(f"--{field.name}", default=argparse.SUPPRESS, **options)
+        names = [f"--{name}" for name in (meta["alias"], field.name) if name]
+        options |= {"dest": field.name, "default": argparse.SUPPRESS}
+        groups[meta["group"]].add_argument(*names, **options)
 
 
 def _default_text(field: dataclasses.Field) -> str:

@@ -21,7 +21,7 @@ from misc.workspace import (
     stat_digest,
 )
 from voc12.files import VocDataset
-from voc12.image_labels import class_ids_of, read_tags
+from voc12.image_labels import class_ids_of, find_tags_source, read_tags
 from voc12.lists import CRF_SUFFIX, check_ids, split_ids
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,13 @@ class Context:
         """Multi-hot tags (C,) of every image that a step may need."""
         ids = list(dict.fromkeys([*self.cam_ids, *self.val_ids_if_any()]))
         cache = self.config.out_dir / "tags.npz" if self.runtime.is_main else None
-        return read_tags(self.dataset, ids, self.config.tags_from, cache)
+        return read_tags(self.dataset, ids, self.tags_source, cache)
+
+    @property
+    def tags_source(self) -> str:
+        """Where the tags come from: what `--tags_from` says, or what `auto` finds."""
+        source = self.config.tags_from
+        return find_tags_source(self.dataset) if source == "auto" else source
 
     def val_ids_if_any(self) -> list[str]:
         """Validation images; none where the dataset has no such list."""

@@ -56,7 +56,8 @@ def run(context: Context) -> dict[str, Any] | None:
         logger.info("make_cam: all CAMs are in %s", cams.folder)
         return None
     record = Record(
-        context.config.subset(SETTINGS), {"cam weights": context.cam_weights.state_digest()}
+        context.config.subset(SETTINGS) | {"tags_from": context.tags_source},
+        {"cam weights": context.cam_weights.state_digest()},
     )
     pending = context.runtime.on_main(
         lambda: cams.claim(record, context.cam_ids, overwrite=context.config.overwrite)

@@ -29,7 +29,7 @@ REFERENCE_FLAGS = [
 OUR_FLAGS = [
     "out_dir", "sal_root", "saliency", "sal_bg_thres", "backbone", "backbone_weights", "overwrite",
     "device", "precision", "checkpoint_every", "panels", "tags_from", "cam_format", "bes_backbone",
-    "steps", "demo",
+    "steps", "demo", "data_root",
 ]  # fmt: skip
 
 
@@ -111,8 +111,8 @@ def test_no_path_of_anybodys_machine_is_a_default() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--voc12_root"),
-        (["--voc12_root", "no/such/folder"], "--voc12_root no/such/folder is no folder"),
+        ([], "--data_root"),
+        (["--voc12_root", "no/such/folder"], "--data_root no/such/folder is no folder"),
         (["--steps", "make_masks"], "unknown step make_masks"),
         (["--window_size", "12"], "--window_size 12"),
         (["--sem_seg_out_dir", "a", "--cam_vis_dir", "a"], "--sem_seg_out_dir"),

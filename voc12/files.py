@@ -30,7 +30,7 @@ class VocDataset:
             UserError: if `root` is no folder or its classes.txt is bad.
         """
         if not root.is_dir():
-            raise UserError(f"{root} is no folder. --voc12_root names the folder of JPEGImages.")
+            raise UserError(f"{root} is no folder. --data_root names the folder of JPEGImages.")
         return VocDataset(root, read_class_names(root), saliency_root)
 
     @property

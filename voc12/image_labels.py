@@ -1,6 +1,7 @@
-"""Image tags: which classes an image shows, from the XML, the masks or a file of the user's."""
+"""Image tags: which classes an image shows, from XML, a table, masks or a file of the user's."""
 
 import logging
+import os
 import xml.etree.ElementTree as ElementTree
 import zipfile
 import zlib
@@ -13,6 +14,7 @@ from misc.errors import UserError
 from misc.log import progress
 from misc.workspace import atomic_write, stat_digest
 from voc12.files import VocDataset, read_mask
+from voc12.tag_table import TAGS_FILE, read_tag_table
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,8 @@ def read_xml_tags(path: Path, class_names: Sequence[str]) -> np.ndarray:
         names = {str(item.findtext("name", "")).strip() for item in objects}
     except FileNotFoundError:
         raise UserError(
-            f"No tags {path}. Put it there, or pass --tags_from masks or --tags_from FILE.npy."
+            f"No tags {path}. Put it there, or a {TAGS_FILE} into the dataset, or pass --tags_from "
+            "masks or --tags_from FILE.npy."
         ) from None
     except ElementTree.ParseError as error:
         raise UserError(f"{path} is not valid XML ({error}). Replace the file.") from None
@@ -59,6 +62,17 @@ def read_mask_tags(path: Path, num_classes: int) -> np.ndarray:
     return shown[1 : num_classes + 1].astype(np.float32)
 
 
+def find_tags_source(dataset: VocDataset) -> str:
+    """`csv` if the dataset has a tags.csv and not one XML annotation, else `xml`."""
+    if not (dataset.root / TAGS_FILE).exists():
+        return "xml"
+    folder = dataset.root / "Annotations"
+    if not folder.is_dir():
+        return "csv"
+    with os.scandir(folder) as entries:
+        return "xml" if any(entry.name.endswith(".xml") for entry in entries) else "csv"
+
+
 def read_tags(
     dataset: VocDataset, ids: Sequence[str], source: str = "xml", cache: Path | None = None
 ) -> dict[str, np.ndarray]:
@@ -67,8 +81,9 @@ def read_tags(
     Args:
         dataset: where the XML files and masks are.
         ids: images.
-        source: `xml`, `masks` (SegmentationClassAug, else SegmentationClass), or a path to a
-            `cls_labels.npy` with {id: (C,)}.
+        source: `xml`, `csv` (the dataset's tags.csv), `masks` (SegmentationClassAug, else
+            SegmentationClass), or a path to another such .csv or to a `cls_labels.npy` with
+            {id: (C,)}.
         cache: file that keeps tags for the next run; it is used while the sources are unchanged.
 
     Returns:
@@ -77,8 +92,14 @@ def read_tags(
     Raises:
         UserError: naming every image whose tags cannot be had.
     """
+    if source == "csv":
+        return _tags_from_file(dataset.root / TAGS_FILE, ids, dataset.class_names)
     if source not in ("xml", "masks"):
-        return _tags_from_file(Path(source), ids, dataset.num_classes)
+        if not Path(source).exists():
+            raise UserError(
+                f"--tags_from {source}: no such file. Pass xml, csv, masks, a .csv or a .npy."
+            )
+        return _tags_from_file(Path(source), ids, dataset.class_names)
     path_of = dataset.xml_path if source == "xml" else dataset.augmented_mask_path
     paths = [path_of(image_id) for image_id in ids]
     key = f"{source} {','.join(dataset.class_names)} {stat_digest(paths)}"
@@ -115,21 +136,26 @@ def _read_cache(cache: Path | None, key: str) -> np.ndarray | None:
         return None
 
 
-def _tags_from_file(path: Path, ids: Sequence[str], num_classes: int) -> dict[str, np.ndarray]:
+def _tags_from_file(
+    path: Path, ids: Sequence[str], class_names: Sequence[str]
+) -> dict[str, np.ndarray]:
     from misc.cam_files import read_tags_file
 
-    if not path.exists():
-        raise UserError(f"--tags_from {path}: no such file. Pass xml, masks or a cls_labels.npy.")
-    known = read_tags_file(path)
+    num_classes = len(class_names)
+    is_table = path.suffix.lower() == ".csv"
+    known = read_tag_table(path, class_names) if is_table else read_tags_file(path)
     missing = [image_id for image_id in ids if image_id not in known]
     if missing:
-        raise UserError(f"{path} has no tags for {len(missing)} images, {missing[0]} for one.")
+        remedy = " Add a line for each, with the id alone where no class shows." if is_table else ""
+        raise UserError(
+            f"{path} has no tags for {len(missing)} images, {missing[0]} for one.{remedy}"
+        )
     wrong = [i for i in ids if known[i].shape != (num_classes,)]
     if wrong:
         raise UserError(
             f"{path}: {wrong[0]} has tags of shape {known[wrong[0]].shape}, not ({num_classes},)."
         )
-    return {image_id: known[image_id].astype(np.float32) for image_id in ids}
+    return {image_id: known[image_id].astype(np.float32, copy=False) for image_id in ids}
 
 
 def class_ids_of(tags: np.ndarray) -> np.ndarray:

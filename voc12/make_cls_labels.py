@@ -1,6 +1,6 @@
 """Write `cls_labels.npy`, the {id: 0/1 per class} file that other projects of this family read.
 
-python -m voc12.make_cls_labels --voc12_root DIR --out cls_labels.npy
+python -m voc12.make_cls_labels --data_root DIR --out cls_labels.npy
 """
 
 import argparse
@@ -14,7 +14,7 @@ from misc.errors import UserError
 from misc.log import setup_logging
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
-from voc12.image_labels import read_tags
+from voc12.image_labels import find_tags_source, read_tags
 from voc12.lists import split_ids
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def make_cls_labels(dataset: VocDataset, splits: list[str], source: str, out: Pa
     Args:
         dataset: the dataset.
         splits: list files or names.
-        source: xml or masks.
+        source: where tags come from, as of `read_tags`, or auto.
         out: the .npy file, a pickled {id: float32 (C,)}.
 
     Returns:
@@ -36,6 +36,7 @@ def make_cls_labels(dataset: VocDataset, splits: list[str], source: str, out: Pa
         UserError: if lists or tags cannot be read.
     """
     ids = list(dict.fromkeys(i for split in splits for i in split_ids(dataset, split)))
+    source = find_tags_source(dataset) if source == "auto" else source
     content: Any = np.array(read_tags(dataset, ids, source), dtype=object)
     with atomic_write(out) as file:
         np.save(file, content, allow_pickle=True)
@@ -45,14 +46,16 @@ def make_cls_labels(dataset: VocDataset, splits: list[str], source: str, out: Pa
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--voc12_root", type=Path, required=True, help="dataset in VOC layout")
+    parser.add_argument(
+        "--data_root", "--voc12_root", dest="root", type=Path, required=True, help="the dataset"
+    )
     parser.add_argument("--out", type=Path, default=Path("cls_labels.npy"), help="file to write")
     parser.add_argument("--splits", nargs="+", default=["train_aug", "val"], help="lists")
-    parser.add_argument("--tags_from", default="xml", choices=["xml", "masks"], help="source")
+    parser.add_argument("--tags_from", default="auto", help="auto, xml, csv, masks or a file")
     args = parser.parse_args(arguments)
     setup_logging(None)
     try:
-        dataset = VocDataset.open(args.voc12_root)
+        dataset = VocDataset.open(args.root)
         count = make_cls_labels(dataset, args.splits, args.tags_from, args.out)
         logger.info("wrote the tags of %d images to %s", count, args.out)
     except UserError as error:

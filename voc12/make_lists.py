@@ -1,6 +1,6 @@
 """Write the train_aug list of a dataset that came without it.
 
-python -m voc12.make_lists --voc12_root DIR [--out FILE]
+python -m voc12.make_lists --data_root DIR [--out FILE]
 """
 
 import argparse
@@ -44,12 +44,14 @@ def make_list(dataset: VocDataset, out: Path | None = None) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--voc12_root", type=Path, required=True, help="dataset in VOC layout")
+    parser.add_argument(
+        "--data_root", "--voc12_root", dest="root", type=Path, required=True, help="the dataset"
+    )
     parser.add_argument("--out", type=Path, help="file to write")
     args = parser.parse_args(arguments)
     setup_logging(None)
     try:
-        logger.info("wrote %s", make_list(VocDataset.open(args.voc12_root), args.out))
+        logger.info("wrote %s", make_list(VocDataset.open(args.root), args.out))
     except UserError as error:
         logger.error("%s", error)
         return 2

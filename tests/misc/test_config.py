@@ -165,7 +165,7 @@ def test_saliency_lies_in_the_dataset_unless_it_is_given_a_place(tmp_path: Path)
 
 
 def test_the_dataset_must_be_named_and_be_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="pass --voc12_root DIR, or --demo"):
+    with pytest.raises(UserError, match="pass --data_root DIR, or --demo"):
         Config().require_root()
     with pytest.raises(UserError, match="none is no folder"):
         Config(voc12_root=tmp_path / "none").require_root()

@@ -137,7 +137,7 @@ def test_saliency_is_asked_for_only_where_there_is_some(tmp_path: Path) -> None:
 
 
 def test_a_dataset_needs_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--voc12_root"):
+    with pytest.raises(UserError, match="--data_root"):
         VocDataset.open(tmp_path / "none")
 
 

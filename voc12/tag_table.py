@@ -1,0 +1,73 @@
+"""`tags.csv`: the tags of a dataset in one file, written by hand or by a spreadsheet.
+
+id,class
+photo 1,mug,spoon
+photo 2
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from misc.errors import UserError
+
+TAGS_FILE = "tags.csv"
+HEADER = "id,class"
+FORMAT = f"The first line is {HEADER}, then one line an image: its id and its class names."
+
+
+def read_tag_table(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Tags of every image that a table names.
+
+    Args:
+        path: UTF-8 text, separated by commas; an id alone is an image without a class.
+        class_names: foreground class names in the order of their ids.
+
+    Returns:
+        image_id -> multi-hot float32 (C,).
+
+    Raises:
+        UserError: if the file is missing, no such table, names an image twice or an unknown class.
+    """
+    column = {name: index for index, name in enumerate(class_names)}
+    columns: dict[str, list[int]] = {}
+    for line, cells in _rows(path):
+        image_id, *names = cells
+        if not image_id:
+            raise UserError(f"{path}, line {line}, has classes but no id. Add it.")
+        if image_id in columns:
+            raise UserError(f"{path}, line {line}, names {image_id} again. Keep one line an image.")
+        unknown = sorted(set(names) - column.keys())
+        if unknown:
+            raise UserError(
+                f"{path}, line {line}, names the unknown class {', '.join(unknown)}. Correct it, "
+                "or list the classes of your dataset in its classes.txt."
+            )
+        columns[image_id] = [column[name] for name in names]
+    tags = np.zeros((len(columns), len(class_names)), np.float32)
+    for row, present in zip(tags, columns.values(), strict=True):
+        row[present] = 1
+    return dict(zip(columns, tags, strict=True))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells (the id, then what is not empty) of each line below the header."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = [cell.strip().lower() for cell in next(reader, [])]
+            if header[:2] != HEADER.split(","):
+                raise UserError(f"{path} does not begin with the line {HEADER}. {FORMAT}")
+            for row in reader:
+                image_id, *names = [cell.strip() for cell in row] or [""]
+                named = [name for name in names if name]
+                if image_id or named:
+                    yield reader.line_num, [image_id, *named]
+    except FileNotFoundError:
+        raise UserError(f"No tags {path}. {FORMAT}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from None
+    except csv.Error as error:
+        raise UserError(f"{path} is no table of commas ({error}). {FORMAT}") from None
