@@ -127,7 +127,9 @@ def _draw_figure(
 def _body_colours(rng: np.random.Generator, u: Floats, v: Floats, ground: Floats) -> Floats:
     """One of the shared body textures, in two colours that stand off the mean `ground`."""
     pairs = [(_colour(rng), _colour(rng)) for _ in range(5)]
-    dark, bright = max(pairs, key=lambda pair: _contrast(pair[0], pair[1], ground))
+    pair = max(pairs, key=lambda pair: _contrast(pair[0], pair[1], ground))
+    # Textures half as strong as they could be: outlines must stand out among their edges.
+    dark, bright = np.asarray(pair) * 0.75 + np.asarray(pair[::-1]) * 0.25
     frequency = rng.uniform(1.5, 3.0)
     turn = rng.uniform(0, np.pi)
     across = (np.cos(turn) * u + np.sin(turn) * v).astype(np.float32)
