@@ -276,6 +276,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "seg_batch_size": 8,
     "seg_accumulation": 1,
     "seg_iters": 120,
+    "seg_val_every": 60,
     "seg_learning_rate": 1e-3,
     "seg_pyramid": (1.0, 0.5),
     "seg_test_scales": (1.0, 0.5),

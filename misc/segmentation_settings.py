@@ -50,9 +50,10 @@ class SegmentationSettings:
         False, SEG, "let background and foreground pixels weigh the same in the loss"
     )
     seg_val_every: int = setting(
-        0,
+        2000,
         SEG,
-        "score --val_list every so many updates and keep the best weights too; 0: never",
+        "score --val_list after every so many updates and after the last, and keep the best "
+        "weights too; 0: never, and keep the last alone",
         at_least=0,
     )
     make_seg_split: str = setting(

@@ -127,7 +127,7 @@ def train(
 
     Raises:
         UserError: if a process would get no image, the checkpoint was made by other settings, or
-            the loss is not finite; the last checkpoint is kept.
+            the loss or a weight is not finite; the last checkpoint, all finite, is kept.
     """
     if plan.batch_size < runtime.world_size:
         raise UserError(
@@ -166,7 +166,11 @@ def train(
         if updates and after_update is not None:
             after_update(done // accumulate)
             model.train()
-        is_due = done % (checkpoints.every * accumulate) == 0 and done < plan.num_steps
+        is_last = done == plan.num_steps
+        is_due = done % (checkpoints.every * accumulate) == 0 and not is_last
+        if is_due or is_last:
+            # A finite loss may have had an infinite gradient: nothing of that may be kept.
+            _demand_finite_weights(model, desc, step)
         if is_due and runtime.is_main:
             save_training_state(
                 checkpoints.path,
@@ -195,6 +199,15 @@ def _finite(loss: Tensor, desc: str, step: int) -> float:
             "last checkpoint is kept."
         )
     return value
+
+
+def _demand_finite_weights(model: nn.Module, desc: str, step: int) -> None:
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.detach().isfinite().all()):
+            raise UserError(
+                f"{desc}: {name} is not finite after step {step + 1}. Lower the learning rate; the "
+                "last checkpoint is kept."
+            )
 
 
 def _batches(runtime: Runtime, dataset: Dataset[Batch], sampler: _StepSampler) -> Iterator[Batch]:

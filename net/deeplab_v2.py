@@ -91,7 +91,7 @@ class MultiScale(nn.Module):
 
     Args:
         network: from images (B,3,H,W) to logits (B,C,h,w).
-        scales: the first is that whose logit size the maximum has.
+        scales: the maximum has the logit size of the largest.
     """
 
     def __init__(self, network: nn.Module, scales: Sequence[float] = PYRAMID) -> None:
@@ -104,7 +104,7 @@ class MultiScale(nn.Module):
 
         Returns:
             in training, the logits of each scale at their own size, then their maximum; in eval
-            mode the maximum alone, (B,C,h,w) at the size of the first scale's.
+            mode the maximum alone, (B,C,h,w) at the size of the largest scale's.
         """
         logits = [self.network(_at_scale(x, scale)) for scale in self.scales]
         strongest = maximum_over_scales(logits)
@@ -112,12 +112,16 @@ class MultiScale(nn.Module):
 
 
 def maximum_over_scales(logits: Sequence[Tensor]) -> Tensor:
-    """Element-wise maximum of logits (B,C,*,*), each stretched (bilinear) to the first size."""
-    strongest, *others = logits
-    size = strongest.shape[2:]
+    """Element-wise maximum of logits (B,C,*,*), each stretched (bilinear) to the largest size."""
+    height, width = (max(each.shape[side] for each in logits) for side in (2, 3))
+    strongest, *others = [_at_size(each, (height, width)) for each in logits]
     for other in others:
-        strongest = torch.maximum(strongest, stretch(other, (size[0], size[1])))
+        strongest = torch.maximum(strongest, other)
     return strongest
+
+
+def _at_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return maps if maps.shape[2:] == size else stretch(maps, size)
 
 
 def stretch(maps: Tensor, size: tuple[int, int]) -> Tensor:

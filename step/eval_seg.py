@@ -8,19 +8,30 @@ import numpy as np
 from misc.runtime import WorkerPool
 from misc.workspace import stat_digest
 from step.context import Context
-from step.preflight import artefact_problems, mask_problems
+from step.preflight import artefact_problems, map_problems
 from step.scores import score_masks
-from step.segmentation import BEST, LAST, Notes, Variant, segmented_ids, trainings, variants
+from step.segmentation import (
+    BEST,
+    LAST,
+    Notes,
+    Variant,
+    scored_mask_path,
+    segmented_ids,
+    trainings,
+    variants,
+)
 from voc12.lists import CRF_SUFFIX
 
 SETTINGS = ("make_seg_split", "eval_classes", "seg_crf", "seg_seeds")
+REMEDY = "Put it there, name another --make_seg_split, or pass --eval_seg_pass no."
 SUMMARISED = ("miou", "miou_crf", "miou_chosen", "miou_chosen_crf")
 
 
 def preflight(context: Context) -> list[str]:
     """What stands in the way of this step."""
     ids = segmented_ids(context)
-    problems = mask_problems(context.dataset, ids, "--make_seg_split")
+    truth = {i: scored_mask_path(context.dataset, i) for i in ids}
+    problems = map_problems(context.dataset, truth, "Mask", REMEDY)
     if "make_seg" not in context.requested:
         for variant in variants(context):
             problems += artefact_problems(context, variant.masks, ids, "make_seg")
@@ -34,7 +45,7 @@ def inputs_digest(context: Context) -> str:
         path for each in variants(context) for i in ids for path in _files(each, i).values()
     ]
     notes = [each.notes_path for each in trainings(context)]
-    truth = [context.dataset.mask_path(i) for i in ids]
+    truth = [scored_mask_path(context.dataset, i) for i in ids]
     return " ".join(stat_digest(paths) for paths in (predicted, notes, truth))
 
 
@@ -57,7 +68,7 @@ def run(context: Context) -> dict[str, Any]:
     with WorkerPool(context.runtime.num_workers) as pool:
         for variant in variants(context):
             notes = Notes.read(variant.training.notes_path)
-            best = notes.best() if variant.checkpoint == BEST else None
+            best = notes.best if variant.checkpoint == BEST else None
             scores: dict[str, Any] = {
                 "seed": variant.training.seed,
                 "checkpoint": variant.checkpoint,
@@ -66,7 +77,9 @@ def run(context: Context) -> dict[str, Any]:
                 "labels": notes.labels,
             }
             for suffix in ("", CRF_SUFFIX)[: len(variant.masks.suffixes)]:
-                pairs = [(context.dataset.mask_path(i), _files(variant, i)[suffix]) for i in ids]
+                pairs = [
+                    (scored_mask_path(context.dataset, i), _files(variant, i)[suffix]) for i in ids
+                ]
                 desc = f"eval_seg {variant.name}{suffix}"
                 found = score_masks(pool, pairs, context, desc=desc)
                 scores |= {f"{name}{suffix}": value for name, value in found.items()}

@@ -16,6 +16,7 @@ from misc.workspace import (
     write_json,
 )
 from step.context import Context
+from voc12.files import VocDataset
 from voc12.lists import CRF_SUFFIX, split_ids
 from voc12.segmentation_crops import mask_paths
 
@@ -25,12 +26,21 @@ INIT_WORDS = ("imagenet", "none", "cam")
 
 @dataclass
 class Notes:
-    """What a training says of itself: how it started, and mIoU on val after so many updates."""
+    """What a training says of itself: how it started, and mIoU on val after so many updates.
+
+    Attributes:
+        initialisation: what the network started from, in words.
+        labels: the masks that it learnt from, in words.
+        updates: how many there were so far.
+        validation: `updates` and `miou` of each look at val, in their order.
+        best: that of the weights kept as the best: the earliest with the highest mIoU.
+    """
 
     initialisation: str = "unknown"
     labels: str = "unknown"
     updates: int = 0
     validation: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
 
     @staticmethod
     def read(path: Path) -> "Notes":
@@ -40,10 +50,6 @@ class Notes:
     def write(self, path: Path) -> None:
         """Write the notes as JSON."""
         write_json(path, vars(self))
-
-    def best(self) -> dict[str, Any] | None:
-        """The earliest of the validations with the highest mIoU; None if there was none."""
-        return max(self.validation, key=lambda entry: entry["miou"], default=None)
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,12 @@ def _variant(
 def segmented_ids(context: Context) -> list[str]:
     """Images that the network segments."""
     return split_ids(context.dataset, context.config.make_seg_split)
+
+
+def scored_mask_path(dataset: VocDataset, image_id: str) -> Path:
+    """The exact mask that scores go by; that of the augmented set for images without one."""
+    path = dataset.mask_path(image_id)
+    return path if path.exists() else dataset.augmented_mask_path(image_id)
 
 
 def label_paths(context: Context, ids: Sequence[str]) -> dict[str, Path]:

@@ -41,6 +41,7 @@ SETTINGS = (
     "precision",
 )  # fmt: skip
 ASPP_WEIGHT_RATE, ASPP_BIAS_RATE = 10, 20
+VALIDATION_FLAGS = "--val_list, or pass --seg_val_every 0"
 UPDATES_A_RATE = 10  # updates between changes of the learning rate
 
 
@@ -59,8 +60,9 @@ def preflight(context: Context) -> list[str]:
         context.dataset, label_paths(context, ids), "Training mask", "Name another --seg_label_dir."
     )
     if config.seg_val_every:
-        problems += image_problems(context.dataset, context.val_ids)
-        problems += mask_problems(context.dataset, context.val_ids, "--val_list")
+        val_ids = context.val_ids_if_any()
+        problems += image_problems(context.dataset, val_ids)
+        problems += mask_problems(context.dataset, val_ids, VALIDATION_FLAGS)
     return problems
 
 
@@ -197,12 +199,15 @@ class Validation:
         self.training = training
         self.network = network
         self.start = start
+        self.every = context.config.seg_val_every
+        if self.every and not context.val_ids_if_any():
+            logger.warning("train_seg: there is no list %s: no best", context.config.val_list)
+            self.every = 0
 
     def after_update(self, updates: int) -> None:
         """Score val if it is time to, and keep the weights if they are the best so far."""
-        config = self.context.config
-        is_last = updates == config.seg_iters
-        is_due = config.seg_val_every and (is_last or updates % config.seg_val_every == 0)
+        is_last = updates == self.context.config.seg_iters
+        is_due = self.every and (is_last or updates % self.every == 0)
         miou = val_miou(self.context, self.network) if is_due else None
         if self.context.runtime.is_main and (is_due or is_last):
             self._note(updates, miou)
@@ -215,11 +220,13 @@ class Validation:
         notes.labels = describe_labels(self.context)
         notes.updates = updates
         if miou is not None:
-            notes.validation.append({"updates": updates, "miou": miou})
+            entry = {"updates": updates, "miou": miou}
+            notes.validation.append(entry)
             logger.info("train_seg: mIoU on val %.2f%% after update %d", 100 * miou, updates)
-            best = notes.best()
-            if best is not None and best["updates"] == updates:
+            # What a resumed run had kept before stays: on a GPU no update comes again exactly.
+            if notes.best is None or miou > notes.best["miou"]:
                 save_weights(self.network, self.training.best_weights.path)
+                notes.best = entry
         notes.write(self.training.notes_path)
 
 

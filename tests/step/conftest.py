@@ -1,0 +1,17 @@
+"""One finished run of the segmentation network's steps, shared by their tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.segmentation import run_seg
+from tests.tiny import Run
+
+
+@pytest.fixture(scope="session")
+def segmented(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two seeds trained on the exact masks, val segmented and scored; only look at it."""
+    flags = ["--seg_seeds=0,1", "--eval_classes=cat,cow"]
+    done = run_seg(tiny_dataset, tmp_path_factory.mktemp("segmented") / "out", *flags)
+    assert done.status == 0, done.stderr
+    return done
