@@ -115,6 +115,9 @@ class _StorageId:
         kind, storage_type, self.key, _location, self.count, view = persistent_id
         if kind != "storage" or type(storage_type) is not Name or view is not None:
             raise Refused("it has a tensor whose storage is of no known kind")
+        # A key of nested tuples would take for ever to compare.
+        if type(self.key) is not str:
+            raise Refused("it has a tensor whose storage has no name")
         if storage_type.label not in STORAGE_CODES:
             raise Refused(f"it has a tensor of {storage_type.label}")
         checked_shape((self.count,))

@@ -15,9 +15,14 @@ class Refused(Exception):
     """What a file asks for or claims is not admitted; the message is the reason."""
 
 
-def printable(text: object) -> str:
-    """`text` from a stranger's file, short and without control characters."""
-    shown = ascii(str(text)[:200])[1:-1]
+def printable(value: object) -> str:
+    """A value from a stranger's file, short and without control characters.
+
+    Other values than text and integers are named by their type alone: a few tuples that hold each
+    other twice have a text without end.
+    """
+    text = str(value) if type(value) in (str, int) else type(value).__name__
+    shown = ascii(text[:200])[1:-1]
     return shown if len(shown) <= 100 else shown[:100] + "..."
 
 

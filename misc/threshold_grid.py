@@ -1,14 +1,18 @@
 """The scores of WSSS-BED's masks at every pair of thresholds, exactly, from one pass."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from misc.errors import UserError
 from misc.levels import Levels
 from misc.metrics import ConfusionMatrix, check_class_ids, known_rows, truth_rows
 from misc.wsss_bed import strongest_class
+
+MAX_BYTES = 1 << 28  # of the counts of one grid; every worker process holds some
 
 
 class Cell(NamedTuple):
@@ -44,6 +48,7 @@ class ThresholdGrid:
 
         Raises:
             ValueError: if a threshold is not in 0..1.
+            UserError: if there are too many for the memory.
         """
         self.num_classes = ConfusionMatrix(classes).num_classes
         self.act_thresholds = list(act_thresholds)
@@ -57,7 +62,14 @@ class ThresholdGrid:
         num_states = 1
         if self._sal is not None:
             num_states = (len(self._sal) + 1) * (2 if self._has_soft else 1)
-        self.counts = np.zeros((len(self._act) + 1, num_states, classes, classes), np.int64)
+        shape = (len(self._act) + 1, num_states, classes, classes)
+        if 8 * math.prod(shape) > MAX_BYTES:
+            raise UserError(
+                f"{len(self._act)} activation and {num_states} states of saliency thresholds for "
+                f"{classes} classes would take {8 * math.prod(shape) >> 20} MiB a grid, more than "
+                f"{MAX_BYTES >> 20}. Take fewer thresholds."
+            )
+        self.counts = np.zeros(shape, np.int64)
 
     def add(
         self,

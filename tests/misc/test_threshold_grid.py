@@ -88,6 +88,14 @@ def test_memory_is_that_of_the_thresholds_and_classes() -> None:
     assert filled([0.5], []).counts.shape[1] == 2
 
 
+def test_more_thresholds_than_memory_are_refused() -> None:
+    many = np.linspace(0, 1, 1000).tolist()
+    with pytest.raises(UserError, match=r"1000 activation and 2002 states .* 6742 MiB a grid"):
+        ThresholdGrid(many, many, 21)
+    with pytest.raises(UserError, match="Take fewer"):
+        ThresholdGrid(many, many[:9], 81)
+
+
 def test_refuses_what_does_not_fit() -> None:
     truth, cam, ids, saliency = pictures()[2]
     grid = ThresholdGrid(ACT, SAL, CLASSES)
