@@ -1,6 +1,10 @@
 """The one exception that means "the user can mend this"."""
 
+import errno
+
 RERAISED_MARK = "UserError: "
+# What the system refuses and the user can mend.
+MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 class UserError(Exception):

@@ -1,0 +1,243 @@
+"""COCO's annotation files into one dataset: in several processes, stopped and started at will."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from misc.errors import UserError
+from misc.log import progress
+from misc.runtime import WorkerPool
+from misc.visualize import write_palette_png
+from misc.workspace import Record, atomic_write, content_digest, read_json, write_json
+from voc12.coco_index import CocoImage, CocoIndex, read_annotations, read_index
+from voc12.coco_masks import draw
+from voc12.coco_root import CocoRoot, Done, is_linked, link_image, summarize
+from voc12.files import VocDataset, image_size
+from voc12.lists import check_ids
+
+CHUNK = 64  # images that a process takes at once; what an interruption costs
+SHOWN = 10
+
+
+class Source(NamedTuple):
+    """An annotation file, the folder of its images, and the split that it makes."""
+
+    annotations: Path
+    images: Path
+    split: str
+
+
+class Chunk(NamedTuple):
+    """Images to convert together; `part` is where what was found in them goes."""
+
+    part: Path
+    images: tuple[CocoImage, ...]
+    spans: list[list[tuple[int, int]]]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is the same for all images of an annotation file; call it with a chunk."""
+
+    dataset: VocDataset
+    source: Source
+    class_ids: dict[int, int]
+    crowd: str
+
+    def __call__(self, chunk: Chunk) -> list[str | None]:
+        """Convert the images of a chunk; what is wrong with each, or None."""
+        done: list[Done] = []
+        problems: list[str | None] = []
+        annotations = read_annotations(self.source.annotations, chunk.spans)
+        for image, of_image in zip(chunk.images, annotations, strict=True):
+            try:
+                done.append(self._convert(image, of_image))
+                problems.append(None)
+            except UserError as error:
+                problems.append(f"{image.image_id}: {error}")
+        if not any(problems):
+            write_json(chunk.part, done)
+        return problems
+
+    def _convert(self, image: CocoImage, annotations: list[dict]) -> Done:
+        path = self.source.images / image.file_name
+        size = image_size(path)
+        if image.size not in (None, size):
+            raise UserError(
+                f"{path} is {size[1]}x{size[0]}, but {self.source.annotations} says "
+                f"{image.size[1]}x{image.size[0]}. Replace one of them."
+            )
+        try:
+            drawing = draw(annotations, size, self.class_ids, self.crowd)
+        except UserError as error:
+            raise UserError(f"{self.source.annotations}, {error}. Correct or remove it.") from None
+        link = self.dataset.root / "JPEGImages" / image.link_name
+        link_image(path, link)
+        with atomic_write(self.dataset.mask_path(image.image_id)) as file:
+            write_palette_png(file, drawing.mask)
+        with Image.open(path) as picture:
+            gray = picture.mode in ("L", "LA", "1") or picture.mode.startswith("I")
+        return {
+            "id": image.image_id,
+            "classes": drawing.class_ids,
+            "gray": gray,
+            "crowds": drawing.num_crowds,
+            "without_pixels": drawing.without_pixels,
+            "link": "symbolic link" if link.is_symlink() else "hard link",
+        }
+
+
+def convert(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    crowd: str,
+    list_images: str,
+    skip_missing: bool = False,
+    overwrite: bool = False,
+    num_workers: int = 0,
+) -> dict[str, dict]:
+    """Convert annotation files into one dataset; what is there and current is kept.
+
+    Args:
+        sources: what to convert; their categories are the same.
+        out: the dataset's folder; it may hold other converted files.
+        crowd: `ignore` (255) or `background`: what a pixel of a crowd region alone becomes.
+        list_images: which images `<split>.txt` has: `labelled` or `all`.
+        skip_missing: leave out images whose file is missing.
+        overwrite: convert again what was converted otherwise.
+        num_workers: processes; 0: in this one.
+
+    Returns:
+        stem of each annotation file -> what was found in it.
+
+    Raises:
+        UserError: naming all that is wrong; good images are converted nevertheless.
+    """
+    indexes = [read_index(source.annotations) for source in sources]
+    missing = [_missing(s, index, skip_missing) for s, index in zip(sources, indexes, strict=True)]
+    root = CocoRoot(out)
+    _demand_one_dataset(sources, indexes, root)
+    records = {
+        s.annotations: Record(
+            {"split": s.split}, {s.annotations.name: content_digest(s.annotations)}
+        )
+        for s in sources
+    }
+    root.claim(indexes, records, crowd, overwrite=overwrite)
+    dataset = VocDataset.open(out)
+    summaries = {}
+    with WorkerPool(num_workers) as pool:
+        for source, index, absent in zip(sources, indexes, missing, strict=True):
+            conversion = Conversion(dataset, source, index.class_ids, crowd)
+            _convert_all(pool, conversion, index, root, absent)
+            done = root.converted(source.annotations).done()
+            summary = {"annotations_path": str(source.annotations.absolute()), "crowd": crowd}
+            summary |= {"split": source.split, "listed": list_images}
+            summary |= summarize(index, done, sorted(absent))
+            summaries[source.annotations.stem] = summary
+    root.finish(summaries, list_images)
+    return summaries
+
+
+def _convert_all(
+    pool: WorkerPool, conversion: Conversion, index: CocoIndex, root: CocoRoot, missing: set[str]
+) -> None:
+    """Convert what is pending of an annotation file, or raise all problems."""
+    pending = _pending(conversion, index, root, missing)
+    if not pending:
+        return
+    total = sum(len(numbers) for _, numbers in pending)
+    chunks = (
+        Chunk(part, tuple(index.images[n] for n in numbers), [index.spans(n) for n in numbers])
+        for part, numbers in pending
+    )
+    results = chain.from_iterable(pool.map(conversion, chunks))
+    bar = progress(results, desc=f"masks of {conversion.source.split}", total=total)
+    problems = sorted(problem for problem in bar if problem)
+    if problems:
+        shown = "\n  ".join(_shorten(problems))
+        raise UserError(
+            f"{len(problems)} of {total} images of {index.path} are not converted:\n  {shown}\n"
+            "The others are. Run again once these are mended; no list was written."
+        )
+
+
+def _pending(
+    conversion: Conversion, index: CocoIndex, root: CocoRoot, missing: set[str]
+) -> list[tuple[Path, list[int]]]:
+    """Part file and image numbers of each chunk that is not wholly done."""
+    state = root.converted(index.path)
+    with os.scandir(root.root / "SegmentationClass") as entries:
+        masks = {entry.name for entry in entries}
+    pending = []
+    for start in range(0, len(index.images), CHUNK):
+        numbers = range(start, min(start + CHUNK, len(index.images)))
+        kept = [n for n in numbers if index.images[n].file_name not in missing]
+        images = [index.images[n] for n in kept]
+        part = state.part_path(start // CHUNK)
+        whole = (
+            part.exists()
+            and [done["id"] for done in read_json(part)] == [i.image_id for i in images]
+            and all(f"{image.image_id}.png" in masks for image in images)
+            and all(_has_link(conversion, image) for image in images)
+        )
+        if not whole:
+            pending.append((part, kept))
+    return pending
+
+
+def _has_link(conversion: Conversion, image: CocoImage) -> bool:
+    link = conversion.dataset.root / "JPEGImages" / image.link_name
+    return is_linked(conversion.source.images / image.file_name, link)
+
+
+def _missing(source: Source, index: CocoIndex, skip: bool) -> set[str]:
+    """File names of the images that are not there.
+
+    Raises:
+        UserError: if there are some and they are not to be left out, or none is there.
+    """
+
+    @cache
+    def names_in(folder: Path) -> set[str]:
+        return set(os.listdir(folder)) if folder.is_dir() else set()
+
+    paths = {image.file_name: source.images / image.file_name for image in index.images}
+    missing = {name for name, path in paths.items() if path.name not in names_in(path.parent)}
+    if len(missing) == len(paths) or (missing and not skip):
+        shown = "\n  ".join(_shorten(sorted(missing)))
+        raise UserError(
+            f"{source.images} lacks {len(missing)} of {len(paths)} images of {index.path}:\n"
+            f"  {shown}\nPut them there, correct --images, or pass --missing_images skip to leave "
+            "out some."
+        )
+    return missing
+
+
+def _demand_one_dataset(
+    sources: Sequence[Source], indexes: Sequence[CocoIndex], root: CocoRoot
+) -> None:
+    """Refuse annotation files that cannot stand side by side in one folder."""
+    stems = [source.annotations.stem for source in sources]
+    if len(set(stems)) < len(stems):
+        raise UserError("Two annotation files have one name. Rename one of them.")
+    first = indexes[0]
+    for index in indexes[1:]:
+        if (index.class_ids, index.class_names) != (first.class_ids, first.class_names):
+            raise UserError(
+                f"{index.path} and {first.path} have different categories. Give each its own --out."
+            )
+    check_ids([i.image_id for index in indexes for i in index.images], indexes[-1].path)
+    root.demand_new_ids(indexes)
+
+
+def _shorten(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - SHOWN
+    return [*lines[:SHOWN], *([f"... and {more} more"] if more > 0 else [])]
