@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from net.backbone import Backbone, legacy_backbone_names
+from net.frozen import FoldedBackbone
 
 SIDE_CHANNELS = 32
 NORM_GROUPS = 4
@@ -39,12 +40,14 @@ class BoundaryNetwork(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
+        self._features = FoldedBackbone(self.backbone)
         self.fc_edge1 = _side_branch(backbone.channels[0])
         self.fc_edge2 = _side_branch(backbone.channels[1])
         self.fc_edge3 = _side_branch(backbone.channels[2])
         self.fc_edge4 = _side_branch(backbone.channels[3])
         self.fc_edge5 = _side_branch(backbone.channels[4])
         self.fc_edge6 = nn.Conv2d(5 * SIDE_CHANNELS, 1, 1)
+        self.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "BoundaryNetwork":
         """Switch the side branches; the backbone stays in eval mode."""
@@ -54,9 +57,9 @@ class BoundaryNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B,3,H,W) to boundary logits (B,1,ceil(H/4),ceil(W/4))."""
-        # Not inference_mode: the side branches keep these features for their own backward pass.
-        with torch.no_grad():
-            features = self.backbone(x)
+        # No gradients, but not inference_mode: the side branches keep these features for their own
+        # backward pass.
+        features = self._features(x)
         branches = (self.fc_edge1, self.fc_edge2, self.fc_edge3, self.fc_edge4, self.fc_edge5)
         sides = [branch(feature) for branch, feature in zip(branches, features, strict=True)]
         return self.fc_edge6(torch.cat(self._at_one_size(sides), dim=1))

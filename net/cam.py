@@ -48,6 +48,7 @@ class CamClassifier(nn.Module):
         for index in range(train_from):
             for module in backbone.stage(index):
                 module.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (B,3,H,W) to class scores (B,C), before any sigmoid."""
