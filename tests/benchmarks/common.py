@@ -9,16 +9,18 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 T = TypeVar("T")
 MIB = 2**20
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,13 @@ def matmul_rate(size: int = 1024, device: str = "cpu", dtype: torch.dtype = torc
     return 2 * size**3 / time_call(lambda: matrix @ matrix, 5, warmup=2)
 
 
+def count_flops(function: Callable[[], object]) -> int:
+    """Floating point operations of the convolutions and matrix products in `function()`."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
 def _first_line(command: list[str]) -> str:
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
@@ -127,7 +136,24 @@ def machine_info() -> dict[str, str | int]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return NOT_MEASURED
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as a Markdown table; a column a row does not have stays empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, ["---"] * len(names)]
+    lines += [[_text(row[name]) if name in row else "" for name in names] for row in rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _without_nan(row: Mapping[str, object]) -> dict[str, object]:
+    """JSON has no NaN: what could not be measured is null."""
+    return {name: None if value != value else value for name, value in row.items()}
 
 
 @dataclass
@@ -138,33 +164,50 @@ class Report:
     quick: bool = False
     machine: dict[str, str | int] = field(default_factory=machine_info)
     rows: list[dict[str, object]] = field(default_factory=list)
+    targets: list[dict[str, object]] = field(default_factory=list)
 
     def add(self, what: str, **columns: object) -> None:
         """Add a row; columns are named as they should read, with their unit (`seconds=...`)."""
         self.rows.append({"what": what, **columns})
 
+    def add_floor(self, what: str, seconds: float, ours: float) -> None:
+        """Add the least time that this machine's rates allow, and how far ours is above it."""
+        self.add(f"floor: {what}", seconds=seconds, ours_over=ours / seconds)
+
+    def target(
+        self,
+        what: str,
+        value: float | None,
+        *,
+        at_most: float = math.inf,
+        at_least: float = -math.inf,
+    ) -> None:
+        """Note a number that was asked for, what was measured, and whether that reaches it.
+
+        None: not measured here.
+        """
+        bound = f"at most {at_most:g}" if at_most < math.inf else f"at least {at_least:g}"
+        reached = None if value is None else at_least <= value <= at_most
+        self.targets.append({"what": what, "target": bound, "measured": value, "reached": reached})
+
     def table(self) -> str:
         """The rows as a Markdown table; a column a row does not have stays empty."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        lines = [names, ["---"] * len(names)]
-        lines += [[_text(row[name]) if name in row else "" for name in names] for row in self.rows]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        return markdown_table(self.rows)
 
     def finish(self, json_file: Path | None) -> None:
         """Print title, machine and table; write everything to `json_file` if one is given."""
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         note = " (quick: runs, but says nothing about speed)" if self.quick else ""
         sys.stdout.write(f"## {self.title}{note}\n{machine}\n\n{self.table()}\n")
+        if self.targets:
+            sys.stdout.write(f"\n{markdown_table(self.targets)}\n")
         if json_file is not None:
             content = {
                 "title": self.title,
                 "quick": self.quick,
                 "machine": self.machine,
-                # JSON has no NaN: what could not be measured is null.
-                "rows": [
-                    {name: None if value != value else value for name, value in row.items()}
-                    for row in self.rows
-                ],
+                "rows": [_without_nan(row) for row in self.rows],
+                "targets": [_without_nan(row) for row in self.targets],
             }
             json_file.parent.mkdir(parents=True, exist_ok=True)
             json_file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,136 @@
+"""What the per-image benchmarks run on: a photograph of 500x375, as arrays and as a dataset."""
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+import run_sample
+from misc.cam_files import write_irn
+from misc.cam_maps import derive_cam, resize
+from misc.cam_record import Cams
+from misc.checkpoint import save_weights
+from misc.visualize import write_palette_png
+from net.backbone import build_backbone
+from net.boundary import BoundaryNetwork
+from net.cam import CamClassifier
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+PHOTOGRAPH = "2007_000011"
+QUICK_SCALE = 0.2
+NUM_CLASSES = 20
+
+
+class Picture(NamedTuple):
+    """A photograph (H,W,3), its saliency and exact mask (H,W) uint8, full-size CAMs (K,H,W)."""
+
+    image: np.ndarray
+    saliency: np.ndarray
+    mask: np.ndarray
+    cam: np.ndarray
+    class_ids: np.ndarray
+
+
+def read_picture(scale: float = 1.0, num_classes: int | None = None) -> Picture:
+    """The recorded photograph with sides times `scale`; with so many CAMs, shifted copies of its.
+
+    The exact mask's classes are those that have CAMs, so that its tags name them.
+    """
+    with np.load(GOLDEN / "decoded_voc.npz") as arrays:
+        image, saliency, mask = (arrays[f"{PHOTOGRAPH}/{name}"] for name in ("img", "sal", "gt"))
+    with np.load(GOLDEN / "plugged_cams" / f"{PHOTOGRAPH}.npz") as arrays:
+        cam, class_ids = arrays["high_res"], arrays["keys"] + 1
+    if scale != 1:
+        height, width = (round(length * scale) for length in mask.shape)
+        size = (width, height)
+        image = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+        saliency = np.array(Image.fromarray(saliency).resize(size, Image.Resampling.BILINEAR))
+        mask = np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+        cam = resize(cam, (height, width))
+    if num_classes is not None:
+        class_ids = np.arange(1, num_classes + 1)
+        cam = np.stack([np.roll(cam[k % len(cam)], 17 * k, 1) for k in range(num_classes)])
+    return Picture(image, saliency, mask, cam, class_ids)
+
+
+def write_dataset(root: Path, count: int, picture: Picture) -> list[str]:
+    """Write `count` images, all of `picture`, as a dataset `voc` and CAMs `cam` below `root`."""
+    voc = root / "voc"
+    names = {
+        voc / "JPEGImages": ".jpg", voc / "Sal": ".png", voc / "SegmentationClass": ".png",
+        root / "cam": ".npy",
+    }  # fmt: skip
+    for folder in (*names, voc / "ImageSets" / "Segmentation"):
+        folder.mkdir(parents=True)
+    ids = [f"{index:06d}" for index in range(count)]
+    for split in ("train", "train_aug", "val"):
+        (voc / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(ids) + "\n")
+    first = ids[0]
+    Image.fromarray(picture.image).save(voc / "JPEGImages" / f"{first}.jpg", quality=95)
+    Image.fromarray(picture.saliency).save(voc / "Sal" / f"{first}.png")
+    write_palette_png(voc / "SegmentationClass" / f"{first}.png", picture.mask)
+    with open(root / "cam" / f"{first}.npy", "wb") as file:
+        write_irn(file, Cams(picture.class_ids, derive_cam(picture.cam), picture.cam))
+    for folder, suffix in names.items():
+        for image_id in ids[1:]:
+            os.link(folder / f"{first}{suffix}", folder / f"{image_id}{suffix}")
+    return ids
+
+
+def run_step(step: str, root: Path, out_dir: Path, *flags: str) -> dict[str, Any]:
+    """Run one step on `write_dataset`'s files through the command line.
+
+    Returns:
+        what scores.json says of it, with `seconds` and `images`.
+    """
+    arguments = [
+        f"--voc12_root={root / 'voc'}", f"--out_dir={out_dir}", f"--steps={step}", "--panels=0",
+        "--tags_from=masks", *flags,
+    ]  # fmt: skip
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()) as stderr,
+    ):
+        status = run_sample.main(arguments)
+    if status != 0:
+        raise RuntimeError(f"{step} ended with status {status}:\n{stderr.getvalue()}")
+    return json.loads((out_dir / "scores.json").read_text())[step]
+
+
+def backbone_name(quick: bool) -> str:
+    """ResNet-50, or what takes less."""
+    return "resnet18" if quick else "resnet50"
+
+
+def build_network(kind: type[BoundaryNetwork] | type[CamClassifier], name: str) -> Any:
+    """A network with drawn weights, the same at every call; time does not depend on them."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name, fixed_batch_norm=True)
+    network = (
+        CamClassifier(backbone, NUM_CLASSES) if kind is CamClassifier else BoundaryNetwork(backbone)
+    )
+    return network.eval()
+
+
+def write_backbone_weights(name: str, path: Path) -> Path:
+    """Save a drawn backbone that can be trained: small norms keep its features in range."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name, fixed_batch_norm=True)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 0.3)
+    return write_weights(backbone, path)
+
+
+def write_weights(network: nn.Module, path: Path) -> Path:
+    """Save the weights where a step will find them; returns `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(network, path)
+    return path
