@@ -132,11 +132,22 @@ def convert(
     }
     root.claim(indexes, records, crowd, overwrite=overwrite)
     dataset = VocDataset.open(out)
+    conversions = [
+        Conversion(dataset, source, index.class_ids, crowd)
+        for source, index in zip(sources, indexes, strict=True)
+    ]
+    pending = [
+        _pending(conversion, index, root, absent)
+        for conversion, index, absent in zip(conversions, indexes, missing, strict=True)
+    ]
     summaries = {}
-    with WorkerPool(num_workers) as pool:
-        for source, index, absent in zip(sources, indexes, missing, strict=True):
-            conversion = Conversion(dataset, source, index.class_ids, crowd)
-            _convert_all(pool, conversion, index, root, absent)
+    # Starting processes takes seconds: not for nothing.
+    with WorkerPool(num_workers if any(pending) else 0) as pool:
+        for conversion, index, absent, todo in zip(
+            conversions, indexes, missing, pending, strict=True
+        ):
+            _convert_all(pool, conversion, index, todo)
+            source = conversion.source
             done = root.converted(source.annotations).done()
             summary = {"annotations_path": str(source.annotations.absolute()), "crowd": crowd}
             summary |= {"split": source.split, "listed": list_images}
@@ -147,10 +158,12 @@ def convert(
 
 
 def _convert_all(
-    pool: WorkerPool, conversion: Conversion, index: CocoIndex, root: CocoRoot, missing: set[str]
+    pool: WorkerPool,
+    conversion: Conversion,
+    index: CocoIndex,
+    pending: Sequence[tuple[Path, list[int]]],
 ) -> None:
     """Convert what is pending of an annotation file, or raise all problems."""
-    pending = _pending(conversion, index, root, missing)
     if not pending:
         return
     total = sum(len(numbers) for _, numbers in pending)
