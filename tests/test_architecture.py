@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,31 @@ def test_only_steps_and_the_runner_see_the_config() -> None:
         for path in python_files(folder):
             if path.name != "config.py":
                 assert "misc.config" not in imports_of(path), path
+
+
+def test_importing_all_modules_reads_and_writes_nothing_here(tmp_path: Path) -> None:
+    # The reference reads cls_labels.npy from the working directory as soon as it is imported.
+    names = [
+        f"{folder}.{path.stem}"
+        for folder in ("misc", "net", "voc12", "step")
+        for path in python_files(folder)
+        if path.stem != "__init__"
+    ]
+    code = (
+        "import builtins, importlib, os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "really_open = open\n"
+        "def checked_open(path, *args, **kwargs):\n"
+        "    assert isinstance(path, int) or os.path.isabs(path), f'opens {path}'\n"
+        "    return really_open(path, *args, **kwargs)\n"
+        "builtins.open = checked_open\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_library_prints() -> None:

@@ -69,6 +69,17 @@ def test_a_pass_flag_that_is_neither_yes_nor_no_is_refused(
     assert "'perhaps' is neither yes nor no" in capsys.readouterr().err
 
 
+def test_numbers_on_the_command_line_are_numbers() -> None:
+    # In the reference --beta, --exp_times and --cam_scales stayed strings.
+    flags = ["--beta", "10", "--exp_times", "4", "--cam_scales", "1,0.5"]
+    config = run_sample.config_from_args(make_parser().parse_args(flags))
+    for value, expected in (
+        (config.beta, 10.0), (config.exp_times, 4), (config.cam_scales, (1.0, 0.5)),
+    ):  # fmt: skip
+        assert type(value) is type(expected)
+        assert value == expected
+
+
 def test_steps_runs_just_those_named_in_the_order_of_the_pipeline() -> None:
     assert names("--steps", "eval_sem_seg,make_sem_seg") == ["make_sem_seg", "eval_sem_seg"]
     assert names("--steps", "make_cam", "--make_cam_pass", "no") == ["make_cam"]

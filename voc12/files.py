@@ -91,7 +91,8 @@ def read_image(path: Path) -> np.ndarray:
             picture.load()
             # A transparent colour would only make Pillow warn; alpha is no part of a photograph.
             picture.info.pop("transparency", None)
-            if picture.mode.startswith("I;16"):  # Pillow would cut off above 255
+            # Pillow would cut off above 255; before its version 11, 16-bit files were of mode I.
+            if picture.mode == "I" or picture.mode.startswith("I;16"):
                 return np.stack([(np.asarray(picture) >> 8).astype(np.uint8)] * 3, axis=-1)
             return np.array(picture.convert("RGB"))
     except FileNotFoundError:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from misc.errors import UserError
-from misc.runtime import Runtime, WorkerPool, make_runtime
+from misc.runtime import Runtime, WorkerPool, _report_unless_parent_left, make_runtime
 from misc.workspace import read_json
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +112,22 @@ def settings_of_a_worker(_: int) -> tuple[int, Any]:
 
 def test_a_worker_uses_one_thread_and_leaves_ctrl_c_to_its_parent(pool: WorkerPool) -> None:
     assert list(pool.map(settings_of_a_worker, [0])) == [(1, signal.SIG_IGN)]
+
+
+def hook_of_a_worker(_: int) -> Any:
+    return sys.excepthook.__name__
+
+
+def test_a_worker_reports_all_but_a_connection_that_its_parent_dropped(
+    pool: WorkerPool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(pool.map(hook_of_a_worker, [0])) == [_report_unless_parent_left.__name__]
+    for dropped in (ConnectionResetError("by peer"), BrokenPipeError(), EOFError()):
+        _report_unless_parent_left(type(dropped), dropped, None)
+    assert capsys.readouterr().err == ""
+    for error in (RuntimeError("of the work"), OSError("no space")):
+        _report_unless_parent_left(type(error), error, None)
+        assert str(error) in capsys.readouterr().err
 
 
 def test_a_worker_that_was_killed_is_named_with_a_remedy() -> None:

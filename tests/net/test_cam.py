@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from misc.safe_load import safe_load
 from misc.transforms import image_pyramid
 from net.backbone import build_backbone
 from net.cam import CamClassifier, attention_pool, combine_scales
@@ -97,7 +98,7 @@ def test_attention_pooling_is_a_mean_that_leans_to_high_values() -> None:
 @pytest.mark.parametrize("image_id", ["2007_000001", "2007_000010"])
 def test_multi_scale_cams_are_the_recorded_ones(recorded_cam: CamClassifier, image_id: str) -> None:
     if image_id == "2007_000001":
-        recorded = np.load(GOLDEN / "g5_make_cam" / f"{image_id}.npy", allow_pickle=True).item()
+        recorded = safe_load(GOLDEN / "g5_make_cam" / f"{image_id}.npy")
         keys, cam = recorded["keys"].numpy(), recorded["cam"].numpy()
     else:
         recorded = np.load(GOLDEN / "g5_make_cam" / f"{image_id}.npz")

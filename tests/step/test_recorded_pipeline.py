@@ -17,6 +17,7 @@ RECORD = GOLDEN / "g8b_sem_seg_given_edges"
 IDS = [f"2007_{number:06d}" for number in range(1, 11)]
 WALK_TOLERANCE = 7e-5
 CRF_TOLERANCE = 1e-3
+LABEL_TOLERANCE = 1e-2  # one label of a CRF counts in the windows of 169 pixels
 
 Arrays = dict[str, np.ndarray]
 
@@ -34,7 +35,7 @@ def recorded() -> Arrays:
 
 def write_dataset(root: Path, cam_dir: Path) -> None:
     """The recorded photographs and masks in VOC layout, and the recorded CAMs as IRN's files."""
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+    for folder in ("JPEGImages", "SegmentationClass", "Sal", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
     cam_dir.mkdir()
     for split in ("train", "train_aug"):
@@ -43,6 +44,7 @@ def write_dataset(root: Path, cam_dir: Path) -> None:
         for image_id in IDS:
             # As PNG: another JPEG decoder would give other pixels.
             Image.fromarray(arrays[f"{image_id}/img"]).save(root / f"JPEGImages/{image_id}.png")
+            Image.fromarray(arrays[f"{image_id}/sal"]).save(root / f"Sal/{image_id}.png")
             Image.fromarray(arrays[f"{image_id}/gt"]).save(
                 root / f"SegmentationClass/{image_id}.png"
             )
@@ -56,7 +58,7 @@ def write_dataset(root: Path, cam_dir: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(recorded: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The last three steps, with the boundaries that the record was made from."""
+    """All steps without training, with the boundaries that the record was made from."""
     folder = tmp_path_factory.mktemp("recorded")
     write_dataset(folder / "voc", folder / "cam")
     weights = folder / "bes.pth"
@@ -71,7 +73,8 @@ def finished(recorded: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.setattr("step.make_sem_seg.predict_boundaries", recorded_boundaries)
         return run(
             folder / "voc", folder / "out", f"--cam_out_dir={folder / 'cam'}",
-            f"--bes_weights_name={weights}", "--steps=eval_cam,make_sem_seg,eval_sem_seg",
+            f"--bes_weights_name={weights}",
+            "--steps=eval_cam,make_boundary_label,make_sem_seg,eval_sem_seg",
         )  # fmt: skip
 
 
@@ -79,6 +82,16 @@ def finished(recorded: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def scores(finished: Run) -> dict[str, Any]:
     assert finished.status == 0, finished.stderr
     return json.loads((finished.out_dir / "scores.json").read_text())
+
+
+@pytest.mark.parametrize("image_id", IDS)
+def test_confident_regions_and_boundary_labels_are_the_recorded_ones(
+    finished: Run, image_id: str
+) -> None:
+    for folder, tolerance in (("cam_vis", CRF_TOLERANCE), ("boundary_label", LABEL_TOLERANCE)):
+        ours = read(finished.out_dir / folder / f"{image_id}.png")
+        theirs = read(GOLDEN / "g1_boundary_label" / "default" / folder / f"{image_id}.png")
+        assert (ours != theirs).mean() <= tolerance
 
 
 @pytest.mark.parametrize("image_id", IDS)
