@@ -7,9 +7,11 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from misc.crf import SEED_CRF, DenseCrf
+from misc.crf import SEED_CRF, Array, DenseCrf
 from misc.errors import UserError
 from misc.saliency import as_exact_levels, normalize_by_max, sobel_magnitude
 
@@ -28,13 +30,13 @@ class BoundaryLabel(IntEnum):
 
 
 def make_confident_regions(
-    image: NDArray[np.uint8],
-    cam: NDArray[np.floating[Any]],
+    image: NDArray[np.uint8] | Tensor,
+    cam: Array,
     conf_fg_thres: float = 0.30,
     conf_bg_thres: float = 0.07,
     *,
     crf: DenseCrf | None = None,
-) -> NDArray[np.uint8]:
+) -> Array:
     """Pixels whose class two labellings of the CAMs, strict and lenient, agree upon.
 
     Each labelling is argmax([threshold, cam]), ties to the lower index, smoothed by a dense CRF.
@@ -43,46 +45,39 @@ def make_confident_regions(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        cam: (K, H, W), 0..1; K = 0 (no class in the image) gives all background.
+        cam: (K, H, W), 0..1, an array or a tensor; K = 0 (no class in the image) gives all
+            background.
         conf_fg_thres: background score of the strict labelling.
         conf_bg_thres: background score of the lenient labelling.
         crf: dense CRF already built for `image`, else one is built with `SEED_CRF`.
 
     Returns:
-        (H, W): 0 background, 1..K index into `cam` + 1, 255 (`UNSURE`).
+        (H, W) uint8: 0 background, 1..K index into `cam` + 1, 255 (`UNSURE`); a tensor on the
+        CRF's device if `cam` is a tensor.
 
     Raises:
         ValueError: `cam` is not of the image's size or has more than 254 classes.
     """
-    if cam.ndim != 3 or cam.shape[1:] != image.shape[:2]:
-        raise ValueError(
-            f"CAM of shape {cam.shape} for an image of {image.shape[:2]}: pass (K, H, W)"
-        )
+    size = tuple(image.shape[:2])
+    if cam.ndim != 3 or tuple(cam.shape[1:]) != size:
+        raise ValueError(f"CAM of shape {tuple(cam.shape)} for an image of {size}: pass (K, H, W)")
     if len(cam) >= UNSURE:
         raise ValueError(f"{len(cam)} classes in one image, at most {UNSURE - 1} fit into uint8")
-    if len(cam) == 0:
-        return np.zeros(image.shape[:2], np.uint8)
-    if crf is None:
-        crf = DenseCrf(image, SEED_CRF)
-    num_labels = len(cam) + 1
-    best, best_score = _best_class(cam)
-    labellings = [
-        np.where(best_score > np.float32(score), best, 0)
-        for score in (conf_fg_thres, conf_bg_thres)
-    ]
-    strict, lenient = crf.from_labels_many(labellings, num_labels)
-    regions = np.where(strict > 0, strict, UNSURE).astype(np.uint8)
-    regions[(strict == 0) & (lenient == 0)] = BoundaryLabel.BACKGROUND
-    return regions
-
-
-def _best_class(cam: NDArray[np.floating[Any]]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Index + 1 of the strongest map (the first of equals) and its value, both (H, W).
-
-    In float32, as thresholds are compared in the reference.
-    """
-    scores = cam.astype(np.float32, copy=False)
-    return scores.argmax(axis=0) + 1, scores.max(axis=0)
+    # A copy of an array, since torch warns of sharing memory that numpy holds read-only.
+    scores = cam if isinstance(cam, Tensor) else torch.tensor(cam)
+    regions = torch.zeros(size, dtype=torch.uint8, device=scores.device)
+    if len(cam):
+        crf = DenseCrf(image, SEED_CRF) if crf is None else crf
+        # In float32, as thresholds are compared in the reference.
+        best_score, best = scores.float().max(dim=0)
+        labellings = [
+            torch.where(best_score > threshold, best + 1, 0)
+            for threshold in (conf_fg_thres, conf_bg_thres)
+        ]
+        strict, lenient = crf.from_labels_many(labellings, len(cam) + 1)
+        regions = torch.where(strict > 0, strict, UNSURE).to(torch.uint8)
+        regions[(strict == 0) & (lenient == 0)] = BoundaryLabel.BACKGROUND
+    return regions if isinstance(cam, Tensor) else regions.cpu().numpy()
 
 
 def regions_to_mask(

@@ -169,6 +169,20 @@ def choose_backend(backend: str, device: torch.device) -> str:
     return "torch" if backend == "auto" else backend
 
 
+def crf_device(backend: str, device: torch.device) -> torch.device:
+    """Where CRFs of `backend` run on a machine whose networks run on `device`.
+
+    pydensecrf stays on the CPU; torch goes with the networks. Raises UserError as `choose_backend`.
+    """
+    cpu = torch.device("cpu")
+    return cpu if choose_backend(backend, cpu) == "pydensecrf" else device
+
+
+def is_accelerator(device: torch.device) -> bool:
+    """True where one process drives the device; CPUs are shared out to worker processes."""
+    return device.type != "cpu"
+
+
 def unary_from_labels(labels: Tensor, num_labels: int, gt_prob: float) -> Tensor:
     """Energies float32 (B,L,H,W): `labels` (B,H,W) hold with probability `gt_prob`.
 

@@ -1,8 +1,9 @@
 """Pseudo masks: CAMs spread by a random walk that boundaries stop, before and after a CRF."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ import torch
 
 from misc.boundary_label import regions_to_mask
 from misc.cam_files import read_cams
-from misc.crf import MASK_CRF, DenseCrf
+from misc.crf import MASK_CRF, DenseCrf, crf_device, is_accelerator
 from misc.log import progress
 from misc.pseudo_mask import scores_to_regions
-from misc.random_walk import random_walk
+from misc.random_walk import random_walk_many
 from misc.runtime import WorkerPool
 from misc.visualize import write_palette_png
 from misc.workspace import ArtefactFolder, Record, atomic_write
@@ -23,6 +24,9 @@ from step.preflight import cam_problems, foreign_problems, image_problems, weigh
 from voc12.lists import CRF_SUFFIX
 
 logger = logging.getLogger(__name__)
+
+IMAGES_A_WALK = 16  # on a GPU, which one image leaves idle
+Predicted = tuple[str, np.ndarray, torch.Tensor]
 
 SETTINGS = (
     "backbone", "beta", "exp_times", "sem_seg_bg_thres", "walk", "cam_format", "precision",
@@ -45,18 +49,39 @@ def preflight(context: Context) -> list[str]:
 
 @dataclass(frozen=True)
 class Walked:
-    """One image after the random walk."""
+    """One image after the random walk: scores (K,h,w), a tensor only where the CRF is on a GPU."""
 
     image_id: str
     image: np.ndarray
     class_ids: np.ndarray
-    scores: np.ndarray
+    scores: np.ndarray | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One image's labels uint8 (H,W), indices into `class_ids` + 1, before and after the CRF."""
+
+    image_id: str
+    class_ids: np.ndarray
+    regions: np.ndarray
+    smoothed: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all images."""
+
+    masks: ArtefactFolder
+    background_score: float
+    crf_backend: str
+    device: torch.device
 
 
 def run(context: Context) -> dict[str, Any] | None:
     """Write the pseudo masks that are missing; None if there was none.
 
-    The network and the walk run here; CRF and writing follow in worker processes meanwhile.
+    The network and the walk run here, ahead of the worker processes, which write and, without a
+    GPU, do the CRF meanwhile.
 
     Raises:
         UserError: if masks of other settings are there, or an input is bad.
@@ -79,42 +104,83 @@ def run(context: Context) -> dict[str, Any] | None:
         lambda: masks.claim(record, context.infer_ids, overwrite=config.overwrite)
     )
     share = runtime.shard(pending)
-    settings = (config.sem_seg_bg_thres, config.crf)
+    device = crf_device(config.crf, runtime.device)
+    job = _Job(masks, config.sem_seg_bg_thres, config.crf, device)
     with WorkerPool(runtime.num_workers) as pool:
-        tasks = ((masks, walked, *settings) for walked in walk_images(context, share))
-        done = pool.map(_write_masks, tasks)
+        done = _masks_of(context, pool, job, share)
         for _ in progress(done, desc="make_sem_seg", total=len(share)):
             pass
     runtime.barrier()
     return {"images": len(pending)} if pending else None
 
 
+def _masks_of(context: Context, pool: WorkerPool, job: _Job, ids: list[str]) -> Iterator[None]:
+    """Writes the masks of `ids`; the CRF is the workers' where it runs on the CPU."""
+    walked = walk_images(context, ids)
+    if is_accelerator(job.device):
+        return pool.map(_write_masks, ((job.masks, _label(job, each)) for each in walked))
+    return pool.map(_label_and_write, ((job, _on_cpu(each)) for each in walked))
+
+
 def walk_images(context: Context, ids: list[str]) -> Iterator[Walked]:
-    """The CAMs of `ids` after the random walk, in their order."""
+    """The CAMs of `ids` after the random walk, in their order; scores where the network is."""
     config = context.config
     cam_files = context.cam_files(ids)
-    for image_id, image, boundary in predict_boundaries(context, ids):
-        cams = read_cams(
-            cam_files[image_id],
-            image.shape[:2],
-            num_classes=context.dataset.num_classes,
-            cam_format=config.cam_format,
-            parts=["cam"],
+    size = IMAGES_A_WALK if is_accelerator(context.runtime.device) else 1
+    for group in _groups(predict_boundaries(context, ids), size):
+        pairs, class_ids = [], []
+        for image_id, image, boundary in group:
+            cams = read_cams(
+                cam_files[image_id],
+                image.shape[:2],
+                num_classes=context.dataset.num_classes,
+                cam_format=config.cam_format,
+                parts=["cam"],
+            )
+            cam = torch.from_numpy(cams.cam).to(boundary.device, non_blocking=True)
+            pairs.append((cam, boundary))
+            class_ids.append(cams.class_ids)
+        walked = random_walk_many(
+            pairs, beta=config.beta, exp_times=config.exp_times, method=config.walk
         )
-        cam = torch.from_numpy(cams.cam).to(boundary.device)
-        scores = random_walk(
-            cam, boundary, beta=config.beta, exp_times=config.exp_times, method=config.walk
-        )
-        yield Walked(image_id, image, cams.class_ids, scores.cpu().numpy())
+        for (image_id, image, _), ids_of_image, scores in zip(
+            group, class_ids, walked, strict=True
+        ):
+            yield Walked(image_id, image, ids_of_image, scores)
 
 
-def _write_masks(task: tuple[ArtefactFolder, Walked, float, str]) -> str:
-    masks, walked, background_score, crf_backend = task
-    regions = scores_to_regions(walked.scores, walked.image.shape[:2], background_score)
-    crf = DenseCrf(walked.image, MASK_CRF, backend=crf_backend)
+def _groups(predicted: Iterable[Predicted], size: int) -> Iterator[list[Predicted]]:
+    """Portions of `size` images; only as many are predicted ahead."""
+    images = iter(predicted)
+    while group := list(islice(images, size)):
+        yield group
+
+
+def _on_cpu(walked: Walked) -> Walked:
+    # An array: torch hands tensors to other processes through file descriptors, one each.
+    scores = torch.as_tensor(walked.scores).cpu().numpy()
+    return replace(walked, scores=scores)
+
+
+def _label(job: _Job, walked: Walked) -> Labelled:
+    """Label one image on the device of `job`."""
+    size = walked.image.shape[:2]
+    scores = torch.as_tensor(walked.scores).to(job.device)
+    regions = scores_to_regions(scores, size, job.background_score)
+    crf = DenseCrf(walked.image, MASK_CRF, backend=job.crf_backend, device=job.device)
     smoothed = crf.from_labels(regions, len(walked.class_ids) + 1)
-    for suffix, result in ((".png", regions), (f"{CRF_SUFFIX}.png", smoothed)):
-        with atomic_write(masks.path(walked.image_id, suffix)) as file:
-            mask = regions_to_mask(result.astype(np.uint8), walked.class_ids)
-            write_palette_png(file, mask)
-    return walked.image_id
+    both = torch.stack([regions, smoothed.to(regions.device)]).cpu().numpy()
+    return Labelled(walked.image_id, walked.class_ids, both[0], both[1])
+
+
+def _label_and_write(task: tuple[_Job, Walked]) -> None:
+    job, walked = task
+    _write_masks((job.masks, _label(job, walked)))
+
+
+def _write_masks(task: tuple[ArtefactFolder, Labelled]) -> None:
+    masks, labelled = task
+    results = {".png": labelled.regions, f"{CRF_SUFFIX}.png": labelled.smoothed}
+    for suffix, regions in results.items():
+        with atomic_write(masks.path(labelled.image_id, suffix)) as file:
+            write_palette_png(file, regions_to_mask(regions, labelled.class_ids))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from misc.boundary_label import (
@@ -43,12 +44,12 @@ class RecordedCrf(DenseCrf):
     ) -> list[Any]:
         return [self._answer(each, num_labels, gt_prob) for each in labels]
 
-    def _answer(self, labels: np.ndarray, num_labels: int, gt_prob: float) -> np.ndarray:
+    def _answer(self, labels: torch.Tensor, num_labels: int, gt_prob: float) -> torch.Tensor:
         given, answer = self.exchanges.pop(0)
         np.testing.assert_array_equal(labels, given)
         assert gt_prob == 0.7
         assert answer.max() < num_labels
-        return answer
+        return torch.tensor(answer)
 
 
 class UntouchedCrf(RecordedCrf):
@@ -57,7 +58,7 @@ class UntouchedCrf(RecordedCrf):
     def __init__(self) -> None:
         super().__init__([])
 
-    def _answer(self, labels: np.ndarray, num_labels: int, gt_prob: float) -> np.ndarray:
+    def _answer(self, labels: torch.Tensor, num_labels: int, gt_prob: float) -> torch.Tensor:
         return labels
 
 
@@ -140,6 +141,15 @@ def test_what_the_crf_turns_into_background_in_one_labelling_only() -> None:
     np.testing.assert_array_equal(regions, [[1, UNSURE, 0]])
 
 
+def test_tensors_give_the_same_regions_as_arrays() -> None:
+    image, _, cam, _ = decoded(IDS[0])
+    image, cam = image[:60, :80], cam[:, :60, :80]
+    regions = make_confident_regions(image, torch.tensor(cam))
+    assert isinstance(regions, torch.Tensor)
+    assert regions.dtype == torch.uint8
+    np.testing.assert_array_equal(regions, make_confident_regions(image, cam))
+
+
 def test_image_without_a_class_is_all_background() -> None:
     image = np.zeros((6, 7, 3), np.uint8)
     regions = make_confident_regions(image, np.zeros((0, 6, 7), np.float32))
@@ -170,7 +180,6 @@ def test_regions_show_class_ids() -> None:
 def test_shares_equal_float32_average_pooling_bit_by_bit(
     shape: tuple[int, int], window_size: int
 ) -> None:
-    torch = pytest.importorskip("torch")
     regions = np.random.default_rng(1).choice([0, 1, 2, UNSURE], shape).astype(np.uint8)
     shares = window_proportions(regions, 2, window_size)
     assert shares.dtype == np.float32

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import Run, copy_run, run
+
+MOST_DIFFERING = 1e-4  # of all pixels
+
+
+def test_masks_of_the_exact_walk_are_those_of_the_fast_one(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    exact = tmp_path / "exact"
+    flags = ("--steps=make_sem_seg", "--walk=exact", f"--sem_seg_out_dir={exact}")
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    names = sorted(path.name for path in (out_dir / "sem_seg").glob("*.png"))
+    assert len(names) == 16
+    differing, total, kinds = 0, 0, set()
+    for name in names:
+        fast = np.asarray(Image.open(out_dir / "sem_seg" / name))
+        slow = np.asarray(Image.open(exact / name))
+        differing += int((fast != slow).sum())
+        total += fast.size
+        kinds |= set(np.unique(fast).tolist())
+    assert len(kinds) > 1
+    assert differing <= MOST_DIFFERING * total
+
+
+def test_the_order_of_work_on_a_gpu_gives_the_same_files(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaders read ahead, this process does walks in groups and the CRFs, workers write."""
+    for step in ("make_boundary_label", "make_sem_seg"):
+        monkeypatch.setattr(f"step.{step}.is_accelerator", lambda _device: True)
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    folders = {
+        "cam_vis": "cam_vis_dir", "boundary_label": "boundary_label_dir",
+        "sem_seg": "sem_seg_out_dir",
+    }  # fmt: skip
+    flags = [f"--{flag}={tmp_path / name}" for name, flag in folders.items()]
+    steps = "--steps=make_boundary_label,make_sem_seg"
+    assert run(tiny_dataset, out_dir, steps, "--num_workers=2", *flags).status == 0
+    for name in folders:
+        made = sorted((tmp_path / name).glob("*.png"))
+        assert [path.name for path in made] == sorted(
+            p.name for p in (out_dir / name).glob("*.png")
+        )
+        assert made
+        for path in made:
+            assert path.read_bytes() == (out_dir / name / path.name).read_bytes(), path
