@@ -1,14 +1,26 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
 import step.train_seg
-from tests.segmentation import notes_of, run_seg, scores_of, weights_of
-from tests.tiny import Run
+from misc.config import Config
+from misc.visualize import write_palette_png
+from net.backbone import build_backbone
+from net.deeplab_v2 import DeepLabV2
+from step.context import Context
+from step.train_seg import make_optimizer
+from tests.net.test_segmentation_init import caffe_state
+from tests.segmentation import SEG_FLAGS, TRAIN_ONLY, notes_of, run_seg, scores_of, weights_of
+from tests.tiny import Run, arguments, copy_dataset, copy_run, start, states
+from voc12.files import read_mask
 
 ONE_SEED = "--seg_seeds=0"
 Loss = Callable[..., Tensor]
@@ -34,6 +46,18 @@ def interrupt(_loss: Tensor) -> Tensor:
 
 def become_nan(loss: Tensor) -> Tensor:
     return loss * float("nan")
+
+
+def state_of(done: Run, name: str = "seg.pth") -> dict[str, Tensor]:
+    return torch.load(done.out_dir / "weights" / name, weights_only=True)
+
+
+def same_masks(root: Path, folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """A folder of masks to learn from: the exact ones, changed."""
+    folder.mkdir()
+    for path in (root / "SegmentationClass").glob("*.png"):
+        write_palette_png(folder / path.name, change(read_mask(path)))
+    return folder
 
 
 def test_every_seed_leaves_its_last_and_its_best_weights(segmented: Run) -> None:
@@ -96,3 +120,227 @@ def test_stopped_or_at_a_nan_it_keeps_the_last_checkpoint_and_goes_on_from_it(
     for name in ("seg_seed0.pth", "seg_seed0_best.pth", "seg_seed0.pth.notes.json"):
         assert weights_of(resumed, name) == weights_of(segmented, name), name
     assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+def test_a_rate_that_is_too_high_ends_with_a_message_and_no_broken_weights(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    stopped = run_seg(tiny_dataset, tmp_path, *TRAIN_ONLY, "--seg_learning_rate=1e30")
+    assert stopped.status == 2
+    assert "Lower the learning rate" in stopped.stderr
+    assert not (tmp_path / "weights" / "seg.pth").exists()
+    for path in tmp_path.rglob("*.checkpoint"):
+        kept = torch.load(path, weights_only=True)
+        assert all(value.isfinite().all() for value in kept["model"].values())
+
+
+def test_a_folder_of_masks_teaches_what_the_exact_ones_in_it_do(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    folder = same_masks(tiny_dataset, tmp_path / "masks", lambda mask: mask)
+    exact = run_seg(tiny_dataset, tmp_path / "a", *TRAIN_ONLY)
+    from_folder = run_seg(tiny_dataset, tmp_path / "b", *TRAIN_ONLY, f"--seg_label_dir={folder}")
+    assert weights_of(exact) == weights_of(from_folder)
+    assert scores_of(from_folder, "train_seg")["labels"] == str(folder)
+    changed = folder / "2007_000001.png"
+    write_palette_png(changed, np.zeros_like(read_mask(changed)))
+    again = run_seg(tiny_dataset, tmp_path / "b", *TRAIN_ONLY, f"--seg_label_dir={folder}")
+    assert again.status == 2
+    assert "its input changed: masks to learn from" in again.stderr
+    (folder / "2007_000002.png").unlink()
+    lacking = run_seg(tiny_dataset, tmp_path / "c", *TRAIN_ONLY, f"--seg_label_dir={folder}")
+    assert lacking.status == 2
+    assert f"{folder} lacks the masks of 1 images, {folder}/2007_000002.png" in lacking.stderr
+    assert "name another --seg_label_dir" in lacking.stderr
+
+
+def test_the_default_masks_are_those_after_the_crf(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    pseudo = run_seg(tiny_dataset, out_dir, *TRAIN_ONLY, "--seg_label_dir=pseudo")
+    assert scores_of(pseudo, "train_seg")["labels"] == f"pseudo masks, {out_dir / 'sem_seg'}"
+    folder = tmp_path / "crf"
+    folder.mkdir()
+    for path in (out_dir / "sem_seg").glob("*_crf.png"):
+        shutil.copy(path, folder / path.name.replace("_crf", ""))
+    copied = run_seg(tiny_dataset, tmp_path / "b", *TRAIN_ONLY, f"--seg_label_dir={folder}")
+    assert weights_of(pseudo) == weights_of(copied)
+    without = run_seg(tiny_dataset, tmp_path / "c", *TRAIN_ONLY, "--seg_label_dir=pseudo")
+    assert without.status == 2
+    assert "Run make_sem_seg with --infer_list train_aug" in without.stderr
+
+
+def test_ignored_pixels_teach_nothing(tiny_dataset: Path, tmp_path: Path) -> None:
+    nothing = same_masks(tiny_dataset, tmp_path / "masks", lambda mask: np.full_like(mask, 255))
+    flags = (f"--seg_label_dir={nothing}", "--seg_weight_decay=0")
+    ignorant = run_seg(tiny_dataset, tmp_path / "a", *TRAIN_ONLY, *flags)
+    untrained = run_seg(tiny_dataset, tmp_path / "b", *TRAIN_ONLY, "--seg_learning_rate=0")
+    assert scores_of(ignorant, "train_seg")["loss"] == 0
+    assert weights_of(ignorant) == weights_of(untrained)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--seg_balanced", "--seg_pyramid=1", "--seg_rescale=1", "--seg_accumulation=1"]
+)
+def test_every_setting_of_the_protocol_counts_and_is_kept(
+    tiny_dataset: Path, segmented: Run, tmp_path: Path, flag: str
+) -> None:
+    out_dir = copy_run(segmented.out_dir, tmp_path / "out")
+    before = states(out_dir)
+    refused = run_seg(tiny_dataset, out_dir, "--steps=train_seg", ONE_SEED, flag)
+    assert refused.status == 2
+    assert f"{flag.split('=')[0]} was" in refused.stderr
+    assert states(out_dir) == before
+    other = run_seg(tiny_dataset, tmp_path / "other", *TRAIN_ONLY, ONE_SEED, flag)
+    assert weights_of(other, "seg_seed0.pth") != weights_of(segmented, "seg_seed0.pth")
+
+
+def test_a_second_start_trains_nothing_and_overwrite_trains_anew(
+    tiny_dataset: Path, segmented: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out_dir = copy_run(segmented.out_dir, tmp_path / "out")
+    before = states(out_dir)
+    with monkeypatch.context() as patch:
+        patch.setattr("step.networks.build_backbone", None)
+        flags = ("--seg_seeds=0,1", "--eval_classes=cat,cow")
+        assert run_seg(tiny_dataset, out_dir, *flags).status == 0
+    assert states(out_dir) == before
+    flags = ("--steps=train_seg", ONE_SEED, "--seg_val_every=0", "--overwrite")
+    assert run_seg(tiny_dataset, out_dir, *flags).status == 0
+    weights = out_dir / "weights"
+    assert not (weights / "seg_seed0_best.pth").exists()
+    assert (weights / "seg_seed1_best.pth").exists()
+    assert (weights / "seg_seed0.pth").read_bytes() == weights_of(segmented, "seg_seed0.pth")
+
+
+def test_without_a_list_of_val_there_is_no_best(tiny_dataset: Path, tmp_path: Path) -> None:
+    root = copy_dataset(tiny_dataset, tmp_path / "voc")
+    (root / "ImageSets" / "Segmentation" / "val.txt").unlink()
+    done = run_seg(root, tmp_path / "out", "--make_seg_split=train")
+    assert done.status == 0, done.stderr
+    assert "there is no list val: no best" in done.stderr
+    assert scores_of(done).keys() >= {"last"}
+    assert "best" not in scores_of(done)
+
+
+def test_val_images_without_masks_are_named_before_anything_starts(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    root = copy_dataset(tiny_dataset, tmp_path / "voc")
+    (root / "SegmentationClass" / "2007_000010.png").unlink()
+    refused = run_seg(root, tmp_path / "out", "--steps=train_seg")
+    assert refused.status == 2
+    assert "Mask of 2007_000010" in refused.stderr
+    assert "--seg_val_every 0" in refused.stderr
+
+
+def test_torchvisions_and_caffes_files_are_starts_that_the_scores_name(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    squeezenet = tmp_path / "squeezenet.pth"
+    torch.save(torchvision.models.squeezenet1_0(weights=None).state_dict(), squeezenet)
+    rate = ("--seg_learning_rate=0", "--seg_iters=1", "--seg_accumulation=1")
+    done = run_seg(tiny_dataset, tmp_path / "a", f"--seg_init={squeezenet}", *rate)
+    assert done.status == 0, done.stderr
+    started_from = "torchvision's network in squeezenet.pth"
+    assert scores_of(done, "train_seg")["initialisation"] == started_from
+    assert scores_of(done)["initialisation"] == started_from
+    assert started_from in done.stdout
+    kept = state_of(done)["backbone.features.12.expand3x3.weight"]
+    assert torch.equal(kept, torch.load(squeezenet)["features.12.expand3x3.weight"])
+
+    caffe = tmp_path / "coco.pth"
+    drawn = caffe_state(91, prefix="base.")
+    state = {k: v if k.endswith("running_var") else v / 1000 for k, v in drawn.items()}
+    torch.save(state, caffe)
+    flags = (*TRAIN_ONLY, "--seg_backbone=resnet50", f"--seg_init={caffe}", *rate)
+    done = run_seg(tiny_dataset, tmp_path / "b", *flags)
+    assert done.status == 0, done.stderr
+    assert "starts from: Caffe's weights coco.pth, without its head" in done.stderr
+    first_of_layer3 = "layer3.0.conv1.weight"
+    assert torch.equal(
+        state_of(done)[f"backbone.{first_of_layer3}"],
+        state["base.layer4.block1.reduce.conv.weight"],
+    )
+    del state["base.layer4.block1.reduce.conv.weight"]
+    torch.save(state, caffe)
+    refused = run_seg(tiny_dataset, tmp_path / "c", *flags)
+    assert refused.status == 2
+    assert f"missing: backbone.{first_of_layer3}" in refused.stderr
+    absent = run_seg(tiny_dataset, tmp_path / "c", *TRAIN_ONLY, "--seg_init=no/such.pth")
+    assert absent.status == 2
+    assert "there is no file no/such.pth" in absent.stderr
+
+
+def test_two_processes_train_segment_and_score_as_one(
+    tiny_dataset: Path, segmented: Run, tmp_path: Path
+) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    flags = [*SEG_FLAGS, ONE_SEED, "--steps=train_seg,make_seg,eval_seg"]
+    process = start([*launcher, "run_sample.py", *arguments(tiny_dataset, tmp_path, *flags)])
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    both = Run(0, tmp_path, "", stderr)
+    one = state_of(segmented, "seg_seed0.pth")
+    for name, value in state_of(both, "seg_seed0.pth").items():
+        np.testing.assert_allclose(value, one[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    found = notes_of(both, "seg_seed0.pth")["validation"]
+    expected = notes_of(segmented, "seg_seed0.pth")["validation"]
+    for here, there in zip(found, expected, strict=True):
+        assert here["miou"] == pytest.approx(there["miou"], abs=0.01)
+    last = scores_of(both)["last"]["miou"]["mean"]
+    assert last == pytest.approx(found[-1]["miou"])
+
+
+def test_bf16_trains_close_to_fp32(tiny_dataset: Path, segmented: Run, tmp_path: Path) -> None:
+    # In a process of its own: accelerate allows one precision a process.
+    flags = [*SEG_FLAGS, *TRAIN_ONLY, ONE_SEED, "--precision=bf16"]
+    process = start(["run_sample.py", *arguments(tiny_dataset, tmp_path, *flags)])
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    done = Run(0, tmp_path, "", stderr)
+    exact = state_of(segmented, "seg_seed0.pth")
+    for name, value in state_of(done, "seg_seed0.pth").items():
+        assert value.dtype == exact[name].dtype
+        np.testing.assert_allclose(value, exact[name], atol=0.05, err_msg=name)
+
+
+def test_rates_of_1_10_and_20_and_decay_for_all_but_the_heads_biases() -> None:
+    config = Config(seg_learning_rate=0.5, seg_weight_decay=0.25, seg_iters=100)
+    context = cast(Context, SimpleNamespace(config=config))
+    network = DeepLabV2(build_backbone("resnet18", fixed_batch_norm=True), 3)
+    backbone, weights, biases = make_optimizer(context, network).param_groups
+    assert [group["lr"] for group in (backbone, weights, biases)] == [0.5, 5.0, 10.0]
+    assert [group["weight_decay"] for group in (backbone, weights, biases)] == [0.25, 0.25, 0.0]
+    assert [group["momentum"] for group in (backbone, weights, biases)] == [0.9] * 3
+    shapes = [tuple(p.shape) for p in weights["params"]]
+    assert shapes == [(3, 512, 3, 3)] * 4
+    assert [tuple(p.shape) for p in biases["params"]] == [(3,)] * 4
+    assert all(p.ndim == 4 for p in backbone["params"])
+
+
+def test_the_rate_falls_every_ten_updates_whatever_the_accumulation() -> None:
+    config = Config(seg_learning_rate=1.0, seg_weight_decay=0.0, seg_iters=40, seg_accumulation=2)
+    network = DeepLabV2(build_backbone("squeezenet1_0", fixed_batch_norm=True), 2)
+    optimizer = make_optimizer(cast(Context, SimpleNamespace(config=config)), network)
+    rates = []
+    for _ in range(40):
+        optimizer.step()
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    stairs = [(1 - t / 40) ** 0.9 for t in (0, 10, 20, 30) for _ in range(10)]
+    for factor, group in zip((1, 10, 20), zip(*rates, strict=True), strict=True):
+        assert list(group) == pytest.approx([factor * stair for stair in stairs])
+
+
+def test_the_defaults_are_the_protocols() -> None:
+    config = Config()
+    assert config.seg_backbone == "resnet101"
+    assert config.seg_init == "imagenet"
+    assert config.seg_label_dir == "pseudo"
+    assert (config.seg_iters, config.seg_batch_size, config.seg_accumulation) == (20_000, 5, 2)
+    assert (config.seg_crop, config.seg_rescale) == (321, (0.5, 0.75, 1.0, 1.25, 1.5))
+    assert config.seg_pyramid == config.seg_test_scales == (1.0, 0.75, 0.5)
+    assert (config.seg_learning_rate, config.seg_weight_decay) == (2.5e-4, 5e-4)
+    assert (config.seg_momentum, config.seg_balanced) == (0.9, False)
+    assert (config.seg_test_flip, config.seg_crf, config.make_seg_split) == (False, True, "val")
