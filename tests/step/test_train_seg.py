@@ -206,8 +206,8 @@ def test_a_second_start_trains_nothing_and_overwrite_trains_anew(
         flags = ("--seg_seeds=0,1", "--eval_classes=cat,cow")
         assert run_seg(tiny_dataset, out_dir, *flags).status == 0
     assert states(out_dir) == before
-    flags = ("--steps=train_seg", ONE_SEED, "--seg_val_every=0", "--overwrite")
-    assert run_seg(tiny_dataset, out_dir, *flags).status == 0
+    anew = ("--steps=train_seg", ONE_SEED, "--seg_val_every=0", "--overwrite")
+    assert run_seg(tiny_dataset, out_dir, *anew).status == 0
     weights = out_dir / "weights"
     assert not (weights / "seg_seed0_best.pth").exists()
     assert (weights / "seg_seed1_best.pth").exists()
