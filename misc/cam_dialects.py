@@ -155,10 +155,16 @@ def _read_fields(record: dict[Any, Any], layout: Layout, wanted: Wanted) -> Cams
     ids, order = sorted_ids(numbers, 1 if layout.background_key else 0, wanted.num_classes)
     rows = [rows[i] for i in order]
     maps = {}
-    for part, field in (("cam", layout.cam), ("high_res", layout.high_res)):
-        if field is None or not _has_maps(record, field, (channels, *wanted.size_of(part)), rows):
+    fields = {"high_res": layout.high_res}
+    if layout.cam is not None:
+        fields = {"cam": layout.cam, **fields}
+    if layout.cam in record and layout.high_res not in record:
+        del fields["high_res"]  # written with --cam_high_res no
+    is_alone = len(fields) == 1  # the other part is derived from it
+    for part, field in fields.items():
+        if not _has_maps(record, field, (channels, *wanted.size_of(part)), rows):
             continue
-        if part in wanted.parts or (layout.cam is None and wanted.parts):
+        if part in wanted.parts or (is_alone and wanted.parts):
             stored = record[field].read()
             in_order = stored if rows == list(range(len(stored))) else stored[rows]
             maps[part] = checked_maps(in_order, field)

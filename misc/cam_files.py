@@ -13,14 +13,16 @@ import numpy as np
 from misc.cam_dialects import DRS_SIZE, NPY_FORMATS, cams_of_record
 from misc.cam_maps import OTHER_FORMAT, PARTS, CamProblem, Wanted, refuse
 from misc.cam_png import read_png_cams, split_name
-from misc.cam_record import Cams, irn_record_bytes, stride4_size
+from misc.cam_record import CAM_DTYPES, Cams, cam_file_bytes, irn_record_bytes, stride4_size
 from misc.errors import UserError
 from misc.safe_load import open_npy, safe_load
 
 __all__ = [
+    "CAM_DTYPES",
     "CAM_FORMATS",
     "CamFolder",
     "Cams",
+    "cam_file_bytes",
     "cam_path",
     "read_cams",
     "read_tags_file",
@@ -51,7 +53,7 @@ def read_cams(
 
     Returns:
         classes sorted, values 0..1 (up to 1.001 by rounding), the stride-4 map derived where the
-        format has none.
+        format has none, the full-size map where a file of the irn family was written without.
 
     Raises:
         UserError: naming file, reason and remedy, for anything that is not exactly such CAMs.
@@ -87,9 +89,18 @@ def cam_path(folder: Path, image_id: str) -> Path:
     return folder / f"{image_id}.npy"
 
 
-def write_irn(file: BinaryIO, cams: Cams) -> None:
-    """Write `cams` as IRN, BES and SBE exchange them; equal CAMs give equal bytes."""
-    file.write(irn_record_bytes(cams))
+def write_irn(
+    file: BinaryIO, cams: Cams, dtype: str = "float32", *, high_res: bool = True
+) -> None:
+    """Write `cams` as IRN, BES and SBE exchange them; equal CAMs give equal bytes.
+
+    Args:
+        file: open for binary writing.
+        cams: both parts; their values are rounded to `dtype`.
+        dtype: one of CAM_DTYPES.
+        high_res: write the full-size maps too; `read_cams` derives them where they are missing.
+    """
+    file.write(irn_record_bytes(cams, dtype, high_res=high_res))
 
 
 class CamFolder:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from misc.cam_record import Cams, stride4_size
+from misc.cam_record import Cams, padded_size, stride4_size
 
 PARTS = ("cam", "high_res")
 MAX_VALUE = 1 + 1e-3  # CAMs are 0..1; interpolation and half precision round a little above
@@ -103,9 +103,24 @@ def resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def derive_cam(high_res: np.ndarray) -> np.ndarray:
     """The stride-4 map of full-size maps (K,H,W): bilinear, each class divided by its maximum."""
-    cam = resize(high_res, stride4_size((high_res.shape[1], high_res.shape[2])))
-    highest = cam.max(axis=(1, 2), keepdims=True)
-    return cam / np.where(highest > 0, highest, 1)
+    return _divide_by_maximum(
+        resize(high_res, stride4_size((high_res.shape[1], high_res.shape[2])))
+    )
+
+
+def derive_high_res(cam: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """The full-size maps (K,H,W) of stride-4 maps (K,h,w), each class divided by its maximum.
+
+    Enlarged as `net.cam.combine_scales` enlarges the network's maps: bilinearly to the padded
+    size, then cut. It has the maps of every scale to start from, this their sum at stride 4.
+    """
+    padded = resize(cam, padded_size(image_size))
+    return _divide_by_maximum(padded[:, : image_size[0], : image_size[1]])
+
+
+def _divide_by_maximum(maps: np.ndarray) -> np.ndarray:
+    highest = maps.max(axis=(1, 2), keepdims=True)
+    return maps / np.where(highest > 0, highest, 1)
 
 
 def complete_cams(class_ids: np.ndarray, maps: Mapping[str, np.ndarray], wanted: Wanted) -> Cams:
@@ -114,7 +129,7 @@ def complete_cams(class_ids: np.ndarray, maps: Mapping[str, np.ndarray], wanted:
     Args:
         class_ids: int64 (K,), ascending.
         maps: part -> float32 (K,h,w) in the order of `class_ids`; may be empty if K = 0.
-        wanted: image size and parts; a missing stride-4 map is derived.
+        wanted: image size and parts; one that is missing is derived from the other.
     """
     parts = {part: np.zeros((len(class_ids), 0, 0), np.float32) for part in PARTS}
     for part in wanted.parts:
@@ -122,6 +137,8 @@ def complete_cams(class_ids: np.ndarray, maps: Mapping[str, np.ndarray], wanted:
             parts[part] = np.zeros((0, *wanted.size_of(part)), np.float32)
         elif part in maps:
             parts[part] = maps[part]
-        else:
+        elif part == "cam":
             parts[part] = derive_cam(maps["high_res"])
+        else:
+            parts[part] = derive_high_res(maps["cam"], wanted.image_size)
     return Cams(class_ids, parts["cam"], parts["high_res"])

@@ -9,6 +9,9 @@ import numpy as np
 
 from misc.safe_names import TORCH_MAGIC, TORCH_PROTOCOL
 
+CAM_DTYPES = ("float32", "float16")
+HIGH_RES_MULTIPLE = 16
+FRAME_BYTES = 1000  # of a file, beside its maps
 NONE, TRUE, FALSE = b"N", b"\x88", b"\x89"
 PROTOCOL_2, PROTOCOL_3, STOP = b"\x80\x02", b"\x80\x03", b"."
 
@@ -48,10 +51,27 @@ def stride4_size(image_size: tuple[int, int]) -> tuple[int, int]:
     return (image_size[0] - 1) // 4 + 1, (image_size[1] - 1) // 4 + 1
 
 
-def irn_record_bytes(cams: Cams) -> bytes:
+def padded_size(image_size: tuple[int, int]) -> tuple[int, int]:
+    """(h,w) that CAMs are enlarged to before they are cut to `image_size` (H,W)."""
+    rows, columns = ((length - 1) // HIGH_RES_MULTIPLE + 1 for length in image_size)
+    return rows * HIGH_RES_MULTIPLE, columns * HIGH_RES_MULTIPLE
+
+
+def cam_file_bytes(
+    num_classes: int, image_size: tuple[int, int], dtype: str = "float32", *, high_res: bool = True
+) -> int:
+    """About how long the file of `irn_record_bytes` is, for that many classes present."""
+    h, w = stride4_size(image_size)
+    pixels = h * w + (image_size[0] * image_size[1] if high_res else 0)
+    return num_classes * pixels * np.dtype(dtype).itemsize + FRAME_BYTES
+
+
+def irn_record_bytes(cams: Cams, dtype: str = "float32", *, high_res: bool = True) -> bytes:
     """The .npy file of `cams` that IRN, BES and their kin read; equal CAMs give equal bytes.
 
-    A pickled dict: keys torch int64 (K,) from 0, cam torch float32, high_res numpy float32.
+    A pickled dict: keys torch int64 (K,) from 0, cam torch float32, high_res numpy float32; both
+    of the smaller `dtype` float16 if asked for, and high_res left out if it is False (those who
+    read it have to derive it then, as ours do).
     numpy's and torch's own pickles hold addresses and the names of this version's modules; these
     are written opcode by opcode, with names that numpy 1 and 2 and torch from 0.4 on know.
     """
@@ -59,14 +79,16 @@ def irn_record_bytes(cams: Cams) -> bytes:
     np.lib.format.write_array_header_1_0(
         header, {"descr": "|O", "fortran_order": False, "shape": ()}
     )
-    fields = (
+    code, storage = {"float32": ("f4", "FloatStorage"), "float16": ("f2", "HalfStorage")}[dtype]
+    fields = [
         _text("keys"),
         _tensor((cams.class_ids - 1).astype("<i8"), "LongStorage"),
         _text("cam"),
-        _tensor(cams.cam.astype("<f4"), "FloatStorage"),
-        _text("high_res"),
-        _array("f4", b"<", cams.high_res.shape, _bytes(cams.high_res.astype("<f4").tobytes()), 0),
-    )
+        _tensor(cams.cam.astype(f"<{code}"), storage),
+    ]
+    if high_res:
+        numbers = cams.high_res.astype(f"<{code}").tobytes()
+        fields += [_text("high_res"), _array(code, b"<", cams.high_res.shape, _bytes(numbers), 0)]
     record = b"](}(" + b"".join(fields) + b"ue"
     return header.getvalue() + PROTOCOL_3 + _array("O8", b"|", (), record, 63) + STOP
 

@@ -309,7 +309,6 @@ BAD: list[tuple[str, Any, str]] = [
     ("auto", irn_content(high_res=HIGH_RES[:2]), "2 channels where 3"),
     ("auto", irn_content(cam=with_background(CAM)), "3 channels where 4"),
     ("auto", irn_content(high_res=None), "no field high_res"),
-    ("auto", {"keys": CLASSES, "cam": CAM}, "no field high_res"),
     ("auto", irn_content(keys=[14, 0, 14]), "class twice"),
     ("auto", irn_content(keys=[14, 0, 20]), "unknown class 20"),
     ("auto", irn_content(keys=[14, 0, -1]), "unknown class -1"),
