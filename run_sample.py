@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from misc.config import Config, add_settings, config_from_args
 from misc.errors import UserError
 from misc.log import setup_logging
+from misc.peers import RUN_LOST, PeerLost, watched_peers
 from misc.runtime import ReportedByMain, make_runtime
 from misc.settings import parse_bool, parse_names
 from misc.workspace import digest, remove_partial_files
@@ -355,10 +356,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     setup_logging(None)
     try:
-        if args.demo:
-            run_demo(args)
-        else:
-            run_requested(config_from_args(args), requested_steps(args))
+        with watched_peers():
+            if args.demo:
+                run_demo(args)
+            else:
+                run_requested(config_from_args(args), requested_steps(args))
+    except PeerLost as error:
+        logger.error("%s", error)
+        return RUN_LOST
     except ReportedByMain:
         return USER_MISTAKE
     except UserError as error:

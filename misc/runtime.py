@@ -97,6 +97,23 @@ class Runtime:
             raise error_of_main
         return result
 
+    def once_on_each_machine(self, work: Callable[[], object]) -> None:
+        """Do `work` in one process of each machine while the others wait.
+
+        The main process goes first: where machines share a folder, the others find all done.
+
+        Raises:
+            UserError: what `work` raised; ReportedByMain where the main process raised it.
+        """
+
+        def work_without_result() -> None:
+            work()
+
+        self.on_main(work_without_result)
+        if self.accelerator.is_local_main_process and not self.is_main:
+            work()
+        self.barrier()
+
     def sum_over_processes(self, values: "torch.Tensor") -> "torch.Tensor":
         """Element-wise sum of `values` over the processes, the same in each."""
         if self.world_size == 1:

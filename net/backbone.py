@@ -157,15 +157,28 @@ def load_backbone_weights(
     if weights == "none":
         return
     if weights == "imagenet":
-        state, source = _fetch_imagenet_weights(backbone.name, flag)
+        state, source = fetch_imagenet_weights(backbone.name, flag)
     else:
         state, source = read_state_dict(Path(weights)), str(weights)
     without_head = {k: v for k, v in state.items() if not k.startswith(IMAGENET_HEADS)}
     load_strictly(backbone, without_head, source=f"{source} (backbone {backbone.name})")
 
 
-def _fetch_imagenet_weights(name: str, flag: str) -> tuple[Mapping[str, Tensor], str]:
-    """The state dict of torchvision's first ImageNet weights, those the reference used."""
+def fetch_imagenet_weights(
+    name: str, flag: str = "--backbone_weights"
+) -> tuple[Mapping[str, Tensor], str]:
+    """The state dict of torchvision's first ImageNet weights, those the reference used.
+
+    Args:
+        name: one of `ARCHITECTURES`.
+        flag: the flag that asked for them, for messages.
+
+    Returns:
+        the state dict, and the file it came from, downloaded unless it was there.
+
+    Raises:
+        UserError: no download possible, or an unreadable file.
+    """
     entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / entry.url.rsplit("/", 1)[-1]

@@ -3,7 +3,12 @@
 from pathlib import Path
 
 from misc.checkpoint import load_weights
-from net.backbone import build_backbone, load_backbone_weights
+from net.backbone import (
+    Backbone,
+    build_backbone,
+    fetch_imagenet_weights,
+    load_backbone_weights,
+)
 from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2
@@ -20,7 +25,7 @@ def build_classifier(context: Context, *, load: bool) -> CamClassifier:
     from_scratch = config.backbone_weights == "none"
     backbone = build_backbone(config.backbone, fixed_batch_norm=not from_scratch)
     if not load:
-        load_backbone_weights(backbone, config.backbone_weights)
+        _load_pretrained(context, backbone)
     classifier = CamClassifier(
         backbone,
         context.dataset.num_classes,
@@ -43,11 +48,19 @@ def build_boundary_network(context: Context, *, load: bool) -> BoundaryNetwork:
     else:
         backbone = build_classifier(context, load=True).backbone
     if not load and config.bes_backbone == "pretrained":
-        load_backbone_weights(backbone, config.backbone_weights)
+        _load_pretrained(context, backbone)
     network = BoundaryNetwork(backbone)
     if load:
         load_weights(network, context.bes_weights.path)
     return network
+
+
+def _load_pretrained(context: Context, backbone: Backbone) -> None:
+    """Fill the backbone; every process comes here, one of each machine downloads."""
+    weights = context.config.backbone_weights
+    if weights == "imagenet":
+        context.runtime.once_on_each_machine(lambda: fetch_imagenet_weights(backbone.name))
+    load_backbone_weights(backbone, weights)
 
 
 def build_segmentation_network(context: Context, weights: Path | None = None) -> DeepLabV2:

@@ -13,8 +13,9 @@ from misc.optim import PolySgd
 from misc.training import Batch, BatchPlan, Checkpoints, train
 from misc.transforms import normalize_crops
 from misc.workspace import Record, digest
+from net.backbone import fetch_imagenet_weights
 from net.deeplab_v2 import DeepLabV2, MultiScale, stretch
-from net.segmentation_init import initialise
+from net.segmentation_init import FLAG, initialise
 from net.segmentation_losses import segmentation_loss
 from step.context import Context
 from step.networks import build_segmentation_network
@@ -118,6 +119,8 @@ def _train(context: Context, training: Training, record: Record) -> dict[str, An
     config, runtime, ids = context.config, context.runtime, context.train_ids
     torch.manual_seed(training.seed)
     network = build_segmentation_network(context)
+    if config.seg_init == "imagenet":
+        runtime.once_on_each_machine(lambda: fetch_imagenet_weights(config.seg_backbone, FLAG))
     start = initialise(network, init_path(context))
     logger.info(
         "train_seg: seed %d, starts from: %s; learns from: %s",

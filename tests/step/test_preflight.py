@@ -4,11 +4,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from misc.safe_load import safe_load
 from tests.tiny import ARTEFACTS, Run, copy_dataset, copy_run, run
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
@@ -129,6 +132,53 @@ def test_too_little_disk_space_is_said_before_anything_is_written(
     text = said(run(voc, tmp_path / "out"))
     assert "the CAMs of 8 images need" in text
     assert "Make room or name another --cam_out_dir" in text
+
+
+def spoil_cams(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what a CAM file holds."""
+    record = safe_load(path)
+    change(record)
+    np.save(path, np.array(record, object), allow_pickle=True)
+
+
+def put_nan(record: dict[str, Any]) -> None:
+    record["high_res"][0, 5, 5] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put_nan, "NaN"),
+        (lambda record: record.update(high_res=record["high_res"][0]), "not maps"),
+        (lambda record: record.update(keys=record["keys"] + 20), "unknown class"),
+        (lambda record: record.update(keys=torch.arange(5)), "channels for 5 keys"),
+        (lambda record: record.update(high_res=record["high_res"][:, 1:]), "asks for"),
+    ],
+)
+def test_a_bad_cam_is_named_before_anything_starts(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, change: Any, message: str
+) -> None:
+    theirs = tmp_path / "cams"
+    shutil.copytree(finished_run.out_dir / "cam", theirs, ignore=lambda *_: ["settings.json"])
+    spoil_cams(theirs / f"{IDS[2]}.npy", change)
+    text = said(run(tiny_dataset, tmp_path / "out", f"--cam_out_dir={theirs}"))
+    assert text.count(str(theirs / f"{IDS[2]}.npy")) == 1, "one problem, said once"
+    assert text.count("A problem before anything was started") == 1
+    assert message in text
+
+
+def test_cams_that_are_missing_or_unreadable_are_named_before_anything_starts(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "cams"
+    shutil.copytree(finished_run.out_dir / "cam", theirs, ignore=lambda *_: ["settings.json"])
+    cut_off(theirs / f"{IDS[3]}.npy")
+    text = said(run(tiny_dataset, tmp_path / "out", f"--cam_out_dir={theirs}"))
+    assert f"{theirs / IDS[3]}.npy is not read: it is truncated" in text
+    (theirs / f"{IDS[2]}.npy").unlink()
+    text = said(run(tiny_dataset, tmp_path / "out", f"--cam_out_dir={theirs}"))
+    assert f"{theirs} holds files that were put there, but none of 1 images, {IDS[2]}" in text
+    assert "2 problems before anything was started" in text
 
 
 @pytest.mark.parametrize(
