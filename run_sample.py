@@ -1,6 +1,6 @@
 """SBE from photographs, image tags and saliency maps to pseudo masks and their scores.
 
-python run_sample.py --voc12_root DIR      every step
+python run_sample.py --data_root DIR       every step
 python run_sample.py --demo                every step on a drawn dataset
 """
 
@@ -21,6 +21,7 @@ from misc.config import Config, add_settings, config_from_args
 from misc.errors import UserError
 from misc.log import setup_logging
 from misc.peers import RUN_LOST, PeerLost, watched_peers
+from misc.presets import apply_preset
 from misc.runtime import ReportedByMain, make_runtime
 from misc.settings import parse_bool, parse_names
 from misc.workspace import digest, remove_partial_files
@@ -160,6 +161,7 @@ def check_inputs(context: "Context", modules: Iterable[ModuleType]) -> None:
     Raises:
         UserError: every problem of every step, in one message.
     """
+    from step.disk_use import planned, space_problems
     from step.preflight import report
 
     problems: list[str] = []
@@ -168,6 +170,10 @@ def check_inputs(context: "Context", modules: Iterable[ModuleType]) -> None:
             problems += module.preflight(context)
         except UserError as error:
             problems.append(error.message)
+    if not problems:
+        problems += space_problems(
+            use for step in context.requested for use in planned(context, step)
+        )
     if problems:
         raise UserError(report(problems))
     remove_partial_files(context.config.out_dir)
@@ -175,6 +181,8 @@ def check_inputs(context: "Context", modules: Iterable[ModuleType]) -> None:
 
 def run_step(context: "Context", name: str, module: ModuleType, scores: ScoreFile) -> None:
     """Run one step unless what it makes is there and current; time it and keep what it says."""
+    from step.disk_use import announce, planned
+
     scores_only = hasattr(module, "inputs_digest")
     made_from = ""
     if scores_only:
@@ -185,6 +193,8 @@ def run_step(context: "Context", name: str, module: ModuleType, scores: ScoreFil
         if scores.step(name).get("made_from") == made_from and not context.config.overwrite:
             logger.info("%s: scores are current", name)
             return
+    if context.runtime.is_main:
+        announce(name, planned(context, module.__name__.removeprefix("step.")))
     start = time.perf_counter()
     result = module.run(context)
     seconds = time.perf_counter() - start
@@ -295,7 +305,7 @@ def run_demo(args: argparse.Namespace) -> None:
     from voc12.demo import draw_dataset
 
     if "voc12_root" in args:
-        raise UserError("--demo draws its own dataset: leave out --voc12_root, or --demo.")
+        raise UserError("--demo draws its own dataset: leave out --data_root, or --demo.")
     for name, value in DEMO_SETTINGS.items():
         vars(args).setdefault(name, value)
     out_dir: Path = args.out_dir
@@ -357,6 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setup_logging(None)
     try:
         with watched_peers():
+            apply_preset(args, Config)
             if args.demo:
                 run_demo(args)
             else:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from misc.benchmark_settings import BENCH, BenchmarkSettings
-from misc.cam_files import CAM_FORMATS
+from misc.cam_files import CAM_DTYPES, CAM_FORMATS
 from misc.errors import UserError
+from misc.presets import PRESETS
 from misc.segmentation_settings import SEG, SegmentationSettings
 from misc.settings import add_flags, available_cpus, out_of_range, plain, setting
 
@@ -57,6 +58,12 @@ class Config(SegmentationSettings, BenchmarkSettings):
         DATA,
         "dataset in VOC layout (JPEGImages, ImageSets, tags, Sal ...), VOC's or your own",
         alias="data_root",
+    )
+    preset: str = setting(
+        "none",
+        DATA,
+        "set the published defaults of a dataset; other flags override them",
+        ("none", *PRESETS),
     )
     train_list: str = setting("train", DATA, "split with exact masks: a list file or its name")
     train_aug_list: str = setting("train_aug", DATA, "images that the networks train on")
@@ -113,6 +120,12 @@ class Config(SegmentationSettings, BenchmarkSettings):
         0.21, CAM, "background threshold of eval_cam", at_least=0, at_most=1
     )
     cam_format: str = setting("auto", CAM, "dialect of the files in cam_out_dir", CAM_FORMATS)
+    cam_dtype: str = setting(
+        "float32", CAM, "numbers in the CAM files that make_cam writes", CAM_DTYPES
+    )
+    cam_high_res: bool = setting(
+        True, CAM, "write full-size CAMs too; no: they are derived from stride 4 on reading"
+    )
 
     conf_fg_thres: float = setting(
         0.30, LABELS, "background threshold for confident foreground", at_least=0, at_most=1

@@ -139,11 +139,16 @@ def add_flags(
 def _default_text(field: dataclasses.Field) -> str:
     if field.default is dataclasses.MISSING:
         return "all CPUs"
-    if isinstance(field.default, bool):
-        return "yes" if field.default else "no"
-    if isinstance(field.default, tuple):
-        return ",".join(f"{number:g}" for number in field.default)
-    return str(field.default)
+    return typed(field.default)
+
+
+def typed(value: Any) -> str:
+    """A setting's value as it is typed after its flag."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(each if isinstance(each, str) else f"{each:g}" for each in value)
+    return str(value)
 
 
 def out_of_range(settings: Any) -> list[str]:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -92,6 +92,8 @@ class Record:
 
     settings: dict[str, Any]
     inputs: dict[str, str]
+    # What a setting is where the settings lack it: it came later, and this changes nothing.
+    usual: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def digest(self) -> str:
         """Fingerprint of the record, as input of later steps."""
@@ -121,11 +123,9 @@ class Record:
         Raises:
             UserError: naming each setting and input that differs.
         """
-        changes = [
-            f"--{name} was {earlier.settings.get(name)}, is {self.settings.get(name)}"
-            for name in sorted(self.settings.keys() | earlier.settings.keys())
-            if self.settings.get(name) != earlier.settings.get(name)
-        ]
+        was, now = ({**self.usual, **each.settings} for each in (earlier, self))
+        names = [n for n in sorted(was.keys() | now.keys()) if was.get(n) != now.get(n)]
+        changes = [f"--{name} was {was.get(name)}, is {now.get(name)}" for name in names]
         changes += [
             f"its input changed: {name}"
             for name in sorted(self.inputs.keys() | earlier.inputs.keys())

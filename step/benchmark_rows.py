@@ -25,7 +25,8 @@ CELL, PUBLISHED = "wsss_bed_mask", "published_segmentation_network"
 SBE_SCORES = ("miou", "miou_crf", "miou_chosen", "miou_chosen_crf")
 SHARED_GROUPS = (DATA, LABELS, BES, WALK)
 SHARED_TOO = ("backbone", "backbone_weights", "precision")
-NOT_SHARED = ("voc12_root", "saliency", "sal_root", "eval_classes")
+# Tags are for making CAMs, which are given here; a preset is seen by the settings that it set.
+NOT_SHARED = ("voc12_root", "tags_from", "preset", "saliency", "sal_root", "eval_classes")
 
 
 @dataclass

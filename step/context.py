@@ -167,10 +167,18 @@ class Context:
         there = set() if listing is None else set(listing.ids())
         return [image_id for image_id in ids if image_id not in there]
 
+    def cams_to_make(self) -> list[str]:
+        """Images whose CAMs this run would make; none where somebody else put CAMs."""
+        if self.cams_are_plugged_in():
+            return []
+        return self.cam_ids if self.config.overwrite else self.cams_without_file(self.cam_ids)
+
     def cams_are_plugged_in(self) -> bool:
         """True if the CAM folder was filled by somebody else."""
+        if self.cams.record_path.exists():
+            return False
         listing = self.list_cams()
-        return listing is not None and bool(listing.ids()) and not self.cams.record_path.exists()
+        return listing is not None and bool(listing.ids())
 
     def to_make(self, folder: ArtefactFolder, ids: Sequence[str]) -> list[str]:
         """Those of `ids` whose files this run would make in `folder`."""

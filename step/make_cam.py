@@ -15,28 +15,35 @@ from misc.workspace import Record, atomic_write
 from net.cam import CamClassifier, combine_scales
 from step.context import Context
 from step.networks import build_classifier
-from step.preflight import cam_space_problems, image_problems, tag_problems, weights_problems
+from step.preflight import image_problems, tag_problems, weights_problems
 from voc12.dataloader import ImagePyramids
 
 logger = logging.getLogger(__name__)
 
 SETTINGS = ("backbone", "cam_scales", "tags_from", "precision")
+USUAL = {"cam_dtype": "float32", "cam_high_res": True}
 
 
 def preflight(context: Context) -> list[str]:
     """What stands in the way of this step."""
-    wanted = context.cams_without_file(context.cam_ids)
     if context.cams_are_plugged_in():
-        return [context.cams.mixture(wanted)] if wanted else []
-    if context.config.overwrite:
-        wanted = context.cam_ids
+        missing = context.cams_without_file(context.cam_ids)
+        return [context.cams.mixture(missing)] if missing else []
+    wanted = context.cams_to_make()
     if not wanted:
         return []
     problems = image_problems(context.dataset, wanted) + tag_problems(context)
-    problems += cam_space_problems(context, wanted)
     if "train_cam" not in context.requested:
         problems += weights_problems(context.cam_weights, "train_cam")
     return problems
+
+
+def _record(context: Context) -> Record:
+    """What makes the CAMs; settings that came later are in it only where they are not the usual."""
+    config = context.config
+    settings = config.subset(SETTINGS) | {"tags_from": context.tags_source}
+    settings |= {k: v for k, v in config.subset(tuple(USUAL)).items() if v != USUAL[k]}
+    return Record(settings, {"cam weights": context.cam_weights.state_digest()}, USUAL)
 
 
 def run(context: Context) -> dict[str, Any] | None:
@@ -45,7 +52,7 @@ def run(context: Context) -> dict[str, Any] | None:
     Raises:
         UserError: if CAMs of other settings, or some but not all of a stranger's, are there.
     """
-    cams = context.cams
+    cams, config = context.cams, context.config
     if context.cams_are_plugged_in():
         missing = context.cams_without_file(context.cam_ids)
         if missing:
@@ -55,17 +62,14 @@ def run(context: Context) -> dict[str, Any] | None:
     if not context.cam_weights.exists() and not cams.pending(context.cam_ids):
         logger.info("make_cam: all CAMs are in %s", cams.folder)
         return None
-    record = Record(
-        context.config.subset(SETTINGS) | {"tags_from": context.tags_source},
-        {"cam weights": context.cam_weights.state_digest()},
-    )
+    record = _record(context)
     pending = context.runtime.on_main(
-        lambda: cams.claim(record, context.cam_ids, overwrite=context.config.overwrite)
+        lambda: cams.claim(record, context.cam_ids, overwrite=config.overwrite)
     )
     share = context.runtime.shard(pending)
     for image_id, result in progress(_make(context, share), desc="make_cam", total=len(share)):
         with atomic_write(cams.path(image_id)) as file:
-            write_irn(file, result)
+            write_irn(file, result, config.cam_dtype, high_res=config.cam_high_res)
     context.runtime.barrier()
     return {"images": len(pending)} if pending else None
 

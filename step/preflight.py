@@ -1,8 +1,7 @@
 """Checks before any work: every problem of a step's inputs, each with its path and remedy."""
 
 import functools
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from misc.cam_files import read_cams
@@ -19,11 +18,10 @@ from misc.workspace import (
 )
 from step.context import CamFile, Context, as_list
 from step.scores import chunks
-from voc12.files import VocDataset, image_size
+from voc12.files import VocDataset
+from voc12.picture_sizes import IMAGE, MASK, SALIENCY, PictureSizes, Size, sizes_of
 
 SHOWN = 10  # of one kind
-CAM_BYTES_A_PIXEL = 4 * (1 + 1 / 16)  # high_res and stride 4, float32
-SPARE_BYTES = 1 << 28
 
 
 def report(problems: Sequence[str]) -> str:
@@ -42,23 +40,21 @@ def problems_of(check: Callable[[], object]) -> list[str]:
     return []
 
 
+def _without(ids: Sequence[str], left_out: Collection[str]) -> list[str]:
+    left_out = set(left_out)
+    return [image_id for image_id in ids if image_id not in left_out]
+
+
 def _shorten(problems: list[str], what: str) -> list[str]:
     if len(problems) <= SHOWN:
         return problems
     return [*problems[:SHOWN], f"... and {len(problems) - SHOWN} more {what}"]
 
 
-@functools.cache
-def _size_or_problem(path: Path) -> tuple[int, int] | str:
-    try:
-        return image_size(path)
-    except UserError as error:
-        return str(error)
-
-
 def image_problems(dataset: VocDataset, ids: Iterable[str]) -> list[str]:
     """Photographs that are missing or unreadable."""
-    found = (_size_or_problem(dataset.image_path(image_id)) for image_id in ids)
+    sizes = sizes_of(dataset, IMAGE)
+    found = (sizes[image_id] for image_id in ids)
     problems = [f"Image: {problem}" for problem in found if isinstance(problem, str)]
     return _shorten(problems, "images")
 
@@ -68,8 +64,7 @@ def saliency_problems(dataset: VocDataset, ids: Iterable[str]) -> list[str]:
     if dataset.saliency_root is None:
         return []
     remedy = "Put it there, pass --sal_root, or run with --saliency none."
-    paths = {image_id: dataset.saliency_path(image_id) for image_id in ids}
-    return map_problems(dataset, paths, "Saliency map", remedy)
+    return _fit_problems(dataset, sizes_of(dataset, SALIENCY), ids, "Saliency map", remedy)
 
 
 def mask_problems(
@@ -77,30 +72,41 @@ def mask_problems(
 ) -> list[str]:
     """Exact masks that are missing, unreadable, or of another size than their image."""
     remedy = f"Put it there, or score another split with {flag}."
-    paths = {image_id: dataset.mask_path(image_id) for image_id in ids}
-    return map_problems(dataset, paths, "Mask", remedy)
+    return _fit_problems(dataset, sizes_of(dataset, MASK), ids, "Mask", remedy)
 
 
 def map_problems(
     dataset: VocDataset, paths: Mapping[str, Path], what: str, remedy: str
 ) -> list[str]:
     """Maps of images that are missing, unreadable, or of another size than their image."""
-    problems = []
-    for image_id, path in paths.items():
-        problem = _picture_problem(path, dataset.image_path(image_id), remedy)
-        if problem is not None:
-            problems.append(f"{what} of {image_id}: {problem}")
-    return _shorten(problems, f"{what.lower()}s")
+    return _fit_problems(dataset, PictureSizes(paths.__getitem__), paths, what, remedy)
 
 
-def _picture_problem(path: Path, image_path: Path, remedy: str) -> str | None:
-    """What is wrong with a map that belongs to an image; None if nothing is."""
-    size, image = _size_or_problem(path), _size_or_problem(image_path)
-    if isinstance(size, str):
-        return f"{size} {remedy}"
-    if isinstance(image, str) or size == image:
-        return None
-    return f"{path} is {size[1]}x{size[0]}, but {image_path} is {image[1]}x{image[0]}. {remedy}"
+def _fit_problems(
+    dataset: VocDataset, maps: PictureSizes, ids: Iterable[str], what: str, remedy: str
+) -> list[str]:
+    problems = [
+        f"{what} of {image_id}: {problem}" for image_id, problem in _misfits(dataset, maps, ids)
+    ]
+    return _shorten([f"{problem} {remedy}" for problem in problems], f"{what.lower()}s")
+
+
+def _misfits(
+    dataset: VocDataset, maps: PictureSizes, ids: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """Those of `ids` whose map is missing, unreadable or not of the image's size, and why."""
+    images = sizes_of(dataset, IMAGE)
+    for image_id in ids:
+        size, image = maps[image_id], images[image_id]
+        if isinstance(size, str):
+            yield image_id, size
+        elif size != image and not isinstance(image, str):
+            path, image_path = maps.path_of(image_id), images.path_of(image_id)
+            yield image_id, f"{path} is {_text(size)}, but {image_path} is {_text(image)}."
+
+
+def _text(size: Size) -> str:
+    return f"{size[1]}x{size[0]}"
 
 
 def tag_problems(context: Context) -> list[str]:
@@ -124,13 +130,12 @@ def artefact_problems(
             f"Run {made_by} for them, or name another {folder.flag}."
         )
     if folder.is_foreign():
-        there = set(ids) - set(missing)
         remedy = f"Replace it, or name another {folder.flag}."
-        for image_id in (i for i in ids if i in there):
-            for suffix in folder.suffixes:
-                path, image = folder.path(image_id, suffix), context.dataset.image_path(image_id)
-                problem = _picture_problem(path, image, remedy)
-                problems += [] if problem is None else [problem]
+        there = _without(ids, missing)
+        for suffix in folder.suffixes:
+            maps = PictureSizes(functools.partial(folder.path, suffix=suffix))
+            misfits = _misfits(context.dataset, maps, there)
+            problems += [f"{problem} {remedy}" for _, problem in misfits]
     return _shorten(problems, "files")
 
 
@@ -157,8 +162,7 @@ def cam_problems(context: Context, ids: Sequence[str]) -> list[str]:
             "Put them there, run make_cam, or name another --cam_out_dir."
         )
     if context.cams_are_plugged_in():
-        absent = set(missing)
-        problems += _bad_cams(context, [i for i in ids if i not in absent])
+        problems += _bad_cams(context, _without(ids, missing))
     return problems
 
 
@@ -193,8 +197,9 @@ def _read_all(task: tuple[VocDataset, str, dict[str, CamFile]]) -> dict[str, str
     """Image id -> what is wrong with its CAMs."""
     dataset, cam_format, files = task
     problems = {}
+    sizes = sizes_of(dataset, IMAGE)
     for image_id, cam_file in files.items():
-        size = _size_or_problem(dataset.image_path(image_id))
+        size = sizes[image_id]
         if isinstance(size, str):
             problems[image_id] = f"Image: {size}"
             continue
@@ -203,23 +208,3 @@ def _read_all(task: tuple[VocDataset, str, dict[str, CamFile]]) -> dict[str, str
         except UserError as error:
             problems[image_id] = str(error)
     return problems
-
-
-def cam_space_problems(context: Context, ids: Sequence[str]) -> list[str]:
-    """Too little disk space for the CAMs of `ids`."""
-    sizes = (_size_or_problem(context.dataset.image_path(image_id)) for image_id in ids)
-    pixels = sum(
-        size[0] * size[1] * len(context.class_ids(image_id))
-        for image_id, size in zip(ids, sizes, strict=True)
-        if not isinstance(size, str)
-    )
-    needed = int(pixels * CAM_BYTES_A_PIXEL) + SPARE_BYTES
-    folder = context.cams.folder
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free >= needed:
-        return []
-    return [
-        f"{folder}: the CAMs of {len(ids)} images need {needed / 1e9:.1f} GB, but {existing} has "
-        f"{free / 1e9:.1f} GB free. Make room or name another --cam_out_dir."
-    ]

@@ -1,5 +1,6 @@
 """A dataset in VOC layout: which files belong to an image, and how they are read."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import UserError
+from misc.picture_header import END_BYTES, END_MARKS, size_from_header
 from misc.saliency import DECODING_ERRORS
 from voc12.classes import read_class_names
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png")
-TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,10 @@ class VocDataset:
 
     def image_path(self, image_id: str) -> Path:
         """The photograph: the first of .jpg, .jpeg, .png that exists, .jpg if none does."""
-        for suffix in IMAGE_SUFFIXES:
-            path = self.root / "JPEGImages" / f"{image_id}{suffix}"
-            if path.exists():
-                return path
-        return self.root / "JPEGImages" / f"{image_id}{IMAGE_SUFFIXES[0]}"
+        # Plain strings: every start of a run comes here once for each image.
+        stem = f"{self.root}/JPEGImages/{image_id}"
+        found = (suffix for suffix in IMAGE_SUFFIXES if os.path.exists(stem + suffix))
+        return Path(stem + next(found, IMAGE_SUFFIXES[0]))
 
     def xml_path(self, image_id: str) -> Path:
         """The annotation with the objects' names."""
@@ -127,6 +127,9 @@ def image_size(path: Path) -> tuple[int, int]:
         UserError: if the file is missing, no picture, or cut off before its end.
     """
     try:
+        found = size_from_header(path)
+        if found is not None:
+            return found
         with Image.open(path) as picture:
             width, height = picture.size
             kind = picture.format
@@ -141,12 +144,12 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def _is_cut_off(path: Path, kind: str | None) -> bool:
     """True if the end mark of a PNG or JPEG is missing and decoding confirms it."""
-    mark = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(kind or "")
+    mark = END_MARKS.get(kind or "")
     if mark is None:
         return False
     with open(path, "rb") as file:
         file.seek(0, 2)
-        file.seek(max(file.tell() - TAIL_BYTES, 0))
+        file.seek(max(file.tell() - END_BYTES, 0))
         if mark in file.read():
             return False
     try:

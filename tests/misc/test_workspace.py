@@ -265,3 +265,14 @@ def test_the_state_of_our_files_is_their_record_that_of_others_the_files(
     assert masks.state_digest(["a"]) != foreign
     RECORD.write(masks.record_path)
     assert masks.state_digest(["a"]) == masks.state_digest(["a", "b"]) == RECORD.digest()
+
+
+def test_a_usual_setting_counts_where_a_record_lacks_it() -> None:
+    usual = {"dtype": "float32"}
+    plain, half = Record({}, {}, usual), Record({"dtype": "float16"}, {}, usual)
+    assert plain == Record({}, {})
+    plain.demand_equal(Record({"dtype": "float32"}, {}), "it", "move it")
+    with pytest.raises(UserError, match="--dtype was float32, is float16"):
+        half.demand_equal(Record({}, {}), "it", "move it")
+    with pytest.raises(UserError, match="--dtype was float16, is float32"):
+        plain.demand_equal(half, "it", "move it")

@@ -1,0 +1,147 @@
+"""What a step will write is said before, and refused where it cannot fit."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from misc.cam_files import read_cams
+from step.disk_use import SPARE_BYTES, DiskUse, in_words, space_problems
+from tests.tiny import Run, copy_run, run
+
+IDS = [f"2007_{number:06d}" for number in range(1, 9)]
+
+
+def folder_bytes(folder: Path, ending: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(f"*{ending}"))
+
+
+def test_each_step_says_what_it_will_write_before_it_does(finished_run: Run) -> None:
+    log = (finished_run.out_dir / "sample_train_eval.log").read_text()
+    for step, what in (
+        ("make_cam", "CAMs"), ("make_boundary_label", "confident regions"),
+        ("make_boundary_label", "boundary labels"), ("make_sem_seg", "masks"),
+    ):  # fmt: skip
+        said = log.index(f"{step}: the {what} of 8 images will take about 0.")
+        assert said < log.index(f"{step}: done")
+
+
+def test_what_is_said_of_cams_is_what_they_take(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[DiskUse] = []
+    monkeypatch.setattr("step.disk_use.announce", lambda _step, uses: said.extend(uses))
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    for flags in (["--cam_dtype=float16"], ["--cam_high_res=no"], []):
+        said.clear()
+        done = run(tiny_dataset, out_dir, "--steps=make_cam", "--overwrite", *flags)
+        assert done.status == 0, done.stderr
+        assert len(said) == 1
+        assert said[0].num_images == 8
+        assert said[0].num_bytes == pytest.approx(folder_bytes(out_dir / "cam", ".npy"), rel=0.05)
+
+
+def test_nothing_is_said_of_what_is_there(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    again = run(tiny_dataset, copy_run(finished_run.out_dir, tmp_path / "out"))
+    assert again.status == 0
+    assert "will take about" not in again.stderr
+
+
+def test_the_first_step_that_does_not_fit_is_named_once_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SPARE_BYTES + 10**9
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+    uses = [
+        DiskUse(what, tmp_path / "not" / "there" / what, "--flag", 7, num_bytes)
+        for what, num_bytes in (("CAMs", 6 * 10**8), ("masks", 5 * 10**8), ("labels", 1))
+    ]
+    assert space_problems(uses[:1]) == []
+    (problem,) = space_problems(uses)
+    assert f"{uses[1].folder}: the masks of 7 images need 0.5 GB (1.4 GB with what" in problem
+    assert f"but {tmp_path} has 1.3 GB free. Make room or name another --flag." in problem
+
+
+def test_cams_that_do_not_fit_are_offered_smaller_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=0))
+    (problem,) = space_problems([DiskUse("CAMs", tmp_path, "--cam_out_dir", 82_081, 10**11)])
+    assert "need 100.0 GB" in problem
+    assert "--cam_dtype float16 and --cam_high_res no take less" in problem
+
+
+def test_sizes_are_readable() -> None:
+    assert [in_words(n) for n in (98_765_432_100, 123_000_000, 1_234_000, 0)] == [
+        "98.8 GB", "0.1 GB", "1.2 MB", "0.0 MB",
+    ]  # fmt: skip
+
+
+def test_a_disk_that_smaller_cams_fit_on_is_enough(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SPARE_BYTES + folder_bytes(finished_run.out_dir / "cam", ".npy") // 3
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    flags = ["--steps=make_cam", "--overwrite"]
+    assert run(tiny_dataset, out_dir, *flags).status == 2
+    assert run(tiny_dataset, out_dir, *flags, "--cam_high_res=no").status == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "most"), [(["--cam_dtype=float16"], 0.002), (["--cam_high_res=no"], 0.02)]
+)
+def test_masks_change_by_few_pixels(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, flags: list[str], most: float
+) -> None:
+    """From smaller CAM files, all later steps with the networks as they were."""
+    out_dir = tmp_path / "out"
+    shutil.copytree(finished_run.out_dir / "weights", out_dir / "weights")
+    (out_dir / "weights" / "bes.pth.json").unlink()  # taken as they are, for one difference alone
+    steps = "--steps=make_cam,eval_cam,make_boundary_label,make_sem_seg,eval_sem_seg"
+    done = run(tiny_dataset, out_dir, steps, *flags)
+    assert done.status == 0, done.stderr
+    changed = {}
+    for name, suffix in (
+        ("cam_vis", ""),
+        ("boundary_label", ""),
+        ("sem_seg", ""),
+        ("sem_seg", "_crf"),
+    ):
+        pairs = [
+            [read(run_dir / name / f"{i}{suffix}.png") for i in IDS]
+            for run_dir in (finished_run.out_dir, out_dir)
+        ]
+        pixels = [(a != b).mean() for a, b in zip(*pairs, strict=True)]
+        changed[name + suffix] = float(np.mean(pixels))
+    assert max(changed.values()) < most, changed
+
+
+def test_cam_files_of_other_storage_are_not_mixed(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    stopped = run(tiny_dataset, out_dir, "--steps=make_cam", "--cam_dtype=float16")
+    assert stopped.status == 2
+    assert "--cam_dtype was float32, is float16" in stopped.stderr
+    half = ["--steps=make_cam", "--cam_dtype=float16", "--cam_high_res=no"]
+    assert run(tiny_dataset, out_dir, *half, "--overwrite").status == 0
+    assert read_cams(out_dir / "cam" / f"{IDS[0]}.npy", size_of(tiny_dataset), num_classes=20)
+    stopped = run(tiny_dataset, out_dir, "--steps=make_cam", "--cam_high_res=no")
+    assert "--cam_dtype was float16, is float32" in stopped.stderr
+    assert "--cam_high_res" not in stopped.stderr
+
+
+def size_of(root: Path) -> tuple[int, int]:
+    height, width = read(root / "SegmentationClass" / f"{IDS[0]}.png").shape
+    return height, width
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.array(picture)
