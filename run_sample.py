@@ -242,6 +242,7 @@ def run_requested(config: Config, steps: Sequence[Step]) -> None:
     of_sbe = [step for step in STEPS if step.name in STEPS_WITH_SALIENCY]
     runs = sbe_configs(config)
     check_runs(runs, of_sbe)
+    check_runs([config], benchmark)
     for number, run in enumerate(runs, 1):
         logger.info("SBE %d of %d: %s", number, len(runs), run.out_dir)
         run_steps(run, of_sbe)

@@ -3,7 +3,7 @@
 matplotlib is imported by the functions: nothing else needs it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLACK, GRAY = "#000000", "#666666"
+PANELS_A_ROW = 3
 DOTS_AN_INCH = 130
 
 
@@ -29,13 +31,13 @@ class Curve:
     Attributes:
         name: of the set.
         thresholds: T thresholds, ascending.
-        lines: (T,) mIoU 0..1 for each saliency set; there may be none.
+        lines: saliency set -> (T,) mIoU 0..1; there may be none.
         without_saliency: (T,) mIoU 0..1, or None.
     """
 
     name: str
     thresholds: Sequence[float]
-    lines: Sequence[Sequence[float]]
+    lines: Mapping[str, Sequence[float]]
     without_saliency: Sequence[float] | None
 
 
@@ -78,32 +80,58 @@ def _frame(axes: "Axes", row: int, column: int) -> None:
 
 
 def write_curves(stem: Path, curves: Sequence[Curve]) -> None:
-    """Mean IoU against the activation threshold: a band over saliency sets with their mean.
+    """Mean IoU against the activation threshold: a panel a set of CAMs, a band over saliency sets.
+
+    The line in the band is the median, which one bad set hardly moves. The sets have lines of
+    their own where the colours suffice to tell them apart.
 
     Args:
         stem: path without suffix.
         curves: one a set of CAMs; dashed without saliency.
     """
-    figure, axes = _figure(7, 4.8)
-    for curve, colour in zip(curves, _colours(len(curves)), strict=True):
-        if curve.lines:
-            values = 100 * np.array(curve.lines)
-            low, high = values.min(axis=0), values.max(axis=0)
-            axes.fill_between(curve.thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(curve.thresholds, values.T, color=colour, alpha=0.4, linewidth=0.7)
-            axes.plot(curve.thresholds, values.mean(axis=0), color=colour, label=curve.name)
-        if curve.without_saliency is not None:
-            label = f"{curve.name}, no saliency"
-            line = 100 * np.array(curve.without_saliency)
-            axes.plot(curve.thresholds, line, color=colour, linestyle="--", label=label)
-    axes.set(
-        xlabel="activation threshold",
-        ylabel="mIoU (%)",
-        title="mIoU at the best saliency threshold; band and mean over saliency sets",
-    )
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    columns = min(len(curves), PANELS_A_ROW)
+    rows = -(-len(curves) // columns)
+    figure = _empty_figure(1.2 + 4.4 * columns, 1.2 + 3.4 * rows)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    names = list(dict.fromkeys(name for curve in curves for name in curve.lines))
+    own = [colour for colour in COLOURS if colour != BLACK]
+    colours = dict(zip(names, own, strict=False)) if len(names) <= len(own) else {}
+    for axes, curve in zip(panels.flat, curves, strict=False):
+        _draw_curve(axes, curve, colours)
+    for axes in panels.flat[len(curves) :]:
+        axes.remove()
+    figure.suptitle("mIoU at the best saliency threshold; band and median over saliency sets")
+    figure.supylabel("mIoU (%)")
+    _add_legend(figure, panels.flat[: len(curves)])
     _save(figure, stem)
+
+
+def _draw_curve(axes: "Axes", curve: Curve, colours: Mapping[str, str]) -> None:
+    if curve.lines:
+        values = 100 * np.array(list(curve.lines.values()))
+        low, high = values.min(axis=0), values.max(axis=0)
+        axes.fill_between(curve.thresholds, low, high, color=GRAY, alpha=0.2, linewidth=0)
+        middle = np.median(values, axis=0)
+        axes.plot(curve.thresholds, middle, color=GRAY, linewidth=3, alpha=0.6, label="median")
+    for name, line in curve.lines.items():
+        if name in colours:
+            axes.plot(curve.thresholds, 100 * np.array(line), color=colours[name], label=name)
+    if curve.without_saliency is not None:
+        dashed = 100 * np.array(curve.without_saliency)
+        axes.plot(curve.thresholds, dashed, color=BLACK, linestyle="--", label="no saliency")
+    axes.set(title=curve.name, xlabel="activation threshold")
+    axes.grid(alpha=0.3)
+
+
+def _add_legend(figure: "Figure", panels: Iterable["Axes"]) -> None:
+    """One legend for all panels, each name once, below them."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize="small"
+    )
 
 
 def write_class_bars(stem: Path, iou: Mapping[str, Mapping[str, float]]) -> None:
@@ -133,10 +161,14 @@ def _colours(count: int) -> list[str]:
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+    figure = _empty_figure(width, height)
+    return figure, figure.add_subplot()
+
+
+def _empty_figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _save(figure: "Figure", stem: Path) -> None:

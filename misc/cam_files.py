@@ -89,9 +89,7 @@ def cam_path(folder: Path, image_id: str) -> Path:
     return folder / f"{image_id}.npy"
 
 
-def write_irn(
-    file: BinaryIO, cams: Cams, dtype: str = "float32", *, high_res: bool = True
-) -> None:
+def write_irn(file: BinaryIO, cams: Cams, dtype: str = "float32", *, high_res: bool = True) -> None:
     """Write `cams` as IRN, BES and SBE exchange them; equal CAMs give equal bytes.
 
     Args:
@@ -211,9 +209,12 @@ def _id_of(key: str | int, path: Path) -> str:
 
 
 def _tags_of(value: Any, key: str | int, path: Path) -> np.ndarray:
+    if isinstance(value, (list, tuple)) and not all(np.isscalar(each) for each in value):
+        # Not made an array to see: lists that hold each other may have no end of numbers.
+        value = 0
     try:
         tags: np.ndarray = np.asarray(value, np.float32)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         tags = np.zeros((), np.float32)
     if tags.ndim != 1 or not ((tags == 0) | (tags == 1)).all():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process: a network on the CPU asks for the same sizes again and again."""
+"""Keeps freed memory in the process: a network on the CPU asks for the same sizes each time."""
 
 import ctypes
 import platform

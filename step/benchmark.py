@@ -8,13 +8,14 @@ from misc.errors import UserError
 from misc.grid_scores import GridScores
 from misc.log import progress
 from misc.runtime import WorkerPool
+from misc.threshold_grid import ThresholdGrid
 from misc.workspace import atomic_write, digest, read_json, write_json
 from step.benchmark_counts import PairJob, count_pair, score_saliency
 from step.benchmark_report import report_text, write_report
 from step.benchmark_rows import Results
 from step.benchmark_sets import OWN, MapSet, Sets
 from step.context import CamFile, Context
-from step.preflight import map_problems, mask_problems
+from step.preflight import map_problems, mask_problems, problems_of
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,15 @@ FLAG_OF_CHOICE = "--benchmark_choose_images 0"
 
 def preflight(context: Context) -> list[str]:
     """What stands in the way of this step."""
-    sets = Sets(context)
-    problems = mask_problems(context.dataset, sets.evaluated)
+    sets, config = Sets(context), context.config
+    problems = problems_of(
+        lambda: ThresholdGrid(
+            config.benchmark_act_thres,
+            config.benchmark_sal_thres,
+            context.dataset.num_classes + 1,
+        )
+    )
+    problems += mask_problems(context.dataset, sets.evaluated)
     extra = [image_id for image_id in sets.ids if image_id not in set(sets.evaluated)]
     problems += mask_problems(context.dataset, extra, FLAG_OF_CHOICE)
     for cams in sets.cams:

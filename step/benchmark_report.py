@@ -77,7 +77,7 @@ def _curve(results: Results, cam: str) -> Curve:
                 at[thres] = max(at[thres], float(np.nan_to_num(scores.miou[place])))
             lines[saliency] = [at[thres] for thres in thresholds]
     none = lines.pop(NO_SALIENCY, None)
-    return Curve(cam, thresholds, list(lines.values()), none)
+    return Curve(cam, thresholds, lines, none)
 
 
 def report_text(results: Results) -> str:
@@ -90,8 +90,9 @@ def _pair_table(results: Results) -> str:
     sbe = {(row["cam"], row["saliency"]): row for row in spread(list(sbe_rows(results)))}
     theirs = {(row["cam"], row["saliency"]): row for row in published_rows(results)}
     header = [
-        "CAMs", "saliency", "act", "sal", "mIoU", "of chosen", "ignoring: mIoU", "ignored",
-        "others' thresholds lose", "train part's lose", "SBE/BES", "after CRF", "published*",
+        "CAMs", "saliency", "act", "sal", "mIoU", "of chosen", "ignoring: mIoU", "as wrong",
+        "ignored", "others' thresholds lose", "train part's lose", "SBE/BES", "after CRF",
+        "published*",
     ]  # fmt: skip
     rows = []
     winner = results.best_pair()
@@ -110,6 +111,7 @@ def _pair_table(results: Results) -> str:
             percent(row["miou"]),
             percent(row["miou_chosen"]),
             "-" if ignoring is None else percent(ignoring["miou"]),
+            "-" if ignoring is None else percent(ignoring["miou_strict"]),
             "-" if ignoring is None else percent(ignoring["ignored"]),
             lost,
             "-" if part is None else percent(part["loss"]),

@@ -49,14 +49,25 @@ def test_equal_pictures_have_equal_bytes(tmp_path: Path) -> None:
 def test_curves_with_and_without_saliency(tmp_path: Path) -> None:
     thresholds = [0.1, 0.5, 0.9]
     curves = [
-        Curve("a", thresholds, [[0.3, 0.5, 0.2], [0.4, 0.6, 0.1]], [0.2, 0.3, 0.1]),
-        Curve("b", thresholds, [], [0.1, 0.2, 0.3]),
-        Curve("c", thresholds, [[0.1, 0.2, 0.3]], None),
+        Curve("a", thresholds, {"s": [0.3, 0.5, 0.2], "t": [0.4, 0.6, 0.1]}, [0.2, 0.3, 0.1]),
+        Curve("b", thresholds, {}, [0.1, 0.2, 0.3]),
+        Curve("c", thresholds, {"s": [0.1, 0.2, 0.3]}, None),
+        Curve("d", thresholds, {"s": [0.1, 0.2, 0.3]}, None),
     ]
     write_curves(tmp_path / "curves", curves)
+    svg = check_written(tmp_path / "curves")
+    assert {"a", "b", "c", "d", "s", "t", "median", "no saliency"} <= comments(svg)
+    # Four panels in two rows; each name stands once, in the legend of all.
+    assert len(set(re.findall(r'id="(axes_\d+)"', svg))) == 4
+    assert svg.count("<!-- no saliency -->") == svg.count("<!-- median -->") == 1
+
+
+def test_more_saliency_sets_than_colours_are_a_band(tmp_path: Path) -> None:
+    lines = {f"set {i}": [0.1 * i, 0.2] for i in range(7)}
+    write_curves(tmp_path / "curves", [Curve("a", [0.1, 0.5], lines, [0.1, 0.2])])
     names = comments(check_written(tmp_path / "curves"))
-    assert {"a", "a, no saliency", "b, no saliency", "c"} <= names
-    assert not {"b", "c, no saliency"} & names
+    assert {"a", "median", "no saliency"} <= names
+    assert "set 0" not in names
 
 
 def test_bars_of_the_classes_that_occur(tmp_path: Path) -> None:

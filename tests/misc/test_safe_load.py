@@ -21,18 +21,10 @@ from misc.errors import UserError
 from misc.safe_load import open_npy, safe_load
 from misc.safe_names import STORAGE_CODES
 from misc.stored_array import StoredArray
+from tests.pickles import F4, HEAD, array_pickle, as_npy
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROTOCOLS = [2, 3, 4, 5]
-
-
-def as_npy(pickled: bytes) -> bytes:
-    """A .npy file around the pickle of a 0-d array of objects."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "|O", "fortran_order": False, "shape": ()}
-    )
-    return header.getvalue() + pickled
 
 
 def boxed(content: Any) -> np.ndarray:
@@ -237,7 +229,6 @@ def test_everything_else_is_refused_by_name_and_not_run(
     assert not there.exists()
 
 
-HEAD = b"\x80\x04"
 OS_SYSTEM = b"cos\nsystem\n"
 RAW = [
     (HEAD + OS_SYSTEM + b"X\x04\x00\x00\x00true\x85R.", "os.system"),
@@ -286,20 +277,6 @@ def test_hand_made_pickles_are_refused(tmp_path: Path, pickled: bytes, reason: s
     path.write_bytes(as_npy(pickled))
     message = refused(path, reason)
     assert message.isprintable()
-
-
-def array_pickle(shape: bytes, dtype: bytes, data: bytes) -> bytes:
-    """A dict of one array with any claims."""
-    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
-    array += b"(K\x01" + shape + dtype + b"\x89" + data + b"tb"
-    return HEAD + (
-        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
-        b"(K\x01)cnumpy\ndtype\n(X\x02\x00\x00\x00O8\x89\x88tR(K\x03X\x01\x00\x00\x00|NNN"
-        b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK?tb\x89](}(K\x01" + array + b"uetb."
-    )
-
-
-F4 = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f4\x89\x88tR"
 
 
 @pytest.mark.parametrize(

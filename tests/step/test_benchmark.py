@@ -309,6 +309,7 @@ def test_the_runs_own_maps_are_compared_by_default(
         (["--benchmark_cams=a=/nowhere"], "/nowhere lacks the CAMs of 8 images"),
         (["--benchmark_act_thres=0.5,0.5"], "one is named twice"),
         (["--benchmark_act_thres=1.5"], "between 0 and 1"),
+        (["--benchmark_act_thres=0:1:999", "--benchmark_sal_thres=0:1:999"], "Take fewer"),
         (["--benchmark_sal_thres="], "must be one number or more"),
         (["--benchmark_seeds=1,1"], "one is named twice"),
     ],

@@ -116,3 +116,8 @@ def test_problems_of_any_pair_come_before_the_first_training(
     assert done.status == 2
     assert f"{tmp_path} lacks the CAMs" in done.stderr
     assert not list((tmp_path / "out").rglob("*.pth"))
+    many = ("--benchmark_act_thres=0:1:999", "--benchmark_sal_thres=0:1:999")
+    done = run(tiny_dataset, tmp_path / "out", *flags, *many, "--benchmark_sbe")
+    assert done.status == 2
+    assert "Take fewer thresholds" in done.stderr
+    assert not list((tmp_path / "out").rglob("*.pth"))

@@ -1,100 +1,24 @@
 """Every dialect of CAMs, and checkpoints of IRN, BES and SBE, through the command line."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy import ndimage
 from torch import nn
 
 from net.backbone import build_backbone
 from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
-from tests.sets import all_ids, write_map
+from tests.cam_writers import WRITERS
+from tests.sets import all_ids
 from tests.tiny import Run, run
 from voc12.files import read_mask
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-Writer = Callable[[Path, str, list[int], np.ndarray], None]
-
-
-def save(path: Path, content: Any) -> None:
-    box = np.empty((), object)
-    box[()] = content
-    np.save(path, box, allow_pickle=True)
-
-
-def with_background(maps: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.full_like(maps[:1], 0.3), maps])
-
-
-def write_irn(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    cam = torch.from_numpy(np.ascontiguousarray(maps[:, ::4, ::4]))
-    content = {"keys": torch.tensor(classes), "cam": cam, "high_res": maps}
-    save(folder / f"{image_id}.npy", content)
-
-
-def write_amn(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    full = with_background(maps)
-    cam = torch.from_numpy(np.ascontiguousarray(full[:, ::4, ::4]))
-    save(folder / f"{image_id}.npy", {"keys": classes, "cam": cam, "high_res": full})
-
-
-def write_sipe(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    keys = np.array([0] + [c + 1 for c in classes])
-    save(folder / f"{image_id}.npy", {"keys": keys, "IS_CAM": with_background(maps)})
-
-
-def write_psa(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    save(folder / f"{image_id}.npy", dict(zip(classes, maps, strict=True)))
-
-
-def write_psa_crf(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    keys = [0] + [c + 1 for c in classes]
-    save(folder / f"{image_id}.npy", dict(zip(keys, with_background(maps), strict=True)))
-
-
-def write_toco(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    save(folder / f"{image_id}.npy", {"keys": np.array(classes), "high_res": maps})
-
-
-def write_clip_es(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    unsorted = {"keys": np.array(classes[::-1]), "attn_highres": maps[::-1].astype(np.float16)}
-    save(folder / f"{image_id}.npy", unsorted)
-
-
-def write_drs(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    full = np.zeros((20, 320, 320), np.uint8)
-    for class_id, values in zip(classes, maps, strict=True):
-        full[class_id] = np.asarray(
-            Image.fromarray(np.rint(values * 255).astype(np.uint8)).resize(
-                (320, 320), Image.Resampling.BILINEAR
-            )
-        )
-    np.save(folder / f"{image_id}.npy", full)
-
-
-def write_oaa_png(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    for class_id, values in zip(classes, maps, strict=True):
-        write_map(folder / f"{image_id}_{class_id}.png", values)
-
-
-WRITERS: dict[str, Writer] = {
-    "irn": write_irn,
-    "amn": write_amn,
-    "sipe": write_sipe,
-    "psa": write_psa,
-    "psa_crf": write_psa_crf,
-    "toco": write_toco,
-    "clip_es": write_clip_es,
-    "drs": write_drs,
-    "oaa_png": write_oaa_png,
-}
 ROUNDED = {"clip_es": 0.005, "drs": 0.05, "oaa_png": 0.02}
 NEEDS_FLAG = ("psa_crf",)  # a key 0 may be background or the first class, which no image here shows
 

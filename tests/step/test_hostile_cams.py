@@ -1,0 +1,208 @@
+"""Hostile CAM files through the command line: named, not run, and not believed."""
+
+import os
+import resource
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from misc.cam_convert import main as convert
+from tests.cam_writers import WRITERS, save
+from tests.pickles import F4, array_pickle, as_npy
+from tests.sets import all_ids
+from tests.tiny import run
+from voc12.files import read_mask
+
+SIZE = (60, 80)  # of images that are not there
+RAN = "ran"  # a file beside the CAMs that appears if one of them is run
+MEMORY_KIB = 200 << 10
+Plant = Callable[[Path, np.ndarray], object]  # where, and maps (1,H,W) that fit the image
+
+
+class Evil:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+def maps_of(size: tuple[int, ...]) -> np.ndarray:
+    return np.full((1, *size), 0.5, np.float32)
+
+
+def content(maps: np.ndarray, **changes: Any) -> dict[str, Any]:
+    return {"keys": [3], "cam": maps[:, ::4, ::4].copy(), "high_res": maps, **changes}
+
+
+def spoiled(maps: np.ndarray, value: float) -> dict[str, Any]:
+    changed = maps.copy()
+    changed[0, 5, 5] = value
+    return content(maps, high_res=changed)
+
+
+def claim(path: Path, num_bytes: int) -> None:
+    """A header that announces 10 GB, before so many bytes."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (20, 50000, 10000)}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + num_bytes)
+
+
+def truncate(path: Path, maps: np.ndarray) -> None:
+    save(path, content(maps))
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def bomb(path: Path, _: np.ndarray) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("high_res.npy", bytes(10**7))
+
+
+def link_out(path: Path, maps: np.ndarray) -> None:
+    outside = path.parent.parent / "outside.npy"
+    save(outside, content(maps))
+    path.symlink_to(outside)
+
+
+def endless_text(path: Path, _: np.ndarray) -> None:
+    pairs = b")" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
+    dtype = F4.replace(b"X\x02\x00\x00\x00f4", pairs)
+    path.write_bytes(as_npy(array_pickle(b"K\x01\x85", dtype, b"C\x04\x00\x00\x80?")))
+
+
+HOSTILE: dict[str, tuple[Plant, str]] = {
+    "code": (lambda p, m: save(p, content(m, more=Evil(p.parent / RAN))), "system"),
+    "objects": (lambda p, m: save(p, content(m, cam=np.array([1, None]))), "array of objects"),
+    "truncated": (truncate, "truncated"),
+    "bomb": (bomb, "zip archive"),
+    "lying header": (lambda p, _: claim(p, 0), "10000000000 bytes, but holds 0"),
+    "10 GB": (lambda p, _: claim(p, 10**10), "at most"),
+    "endless": (endless_text, "array of type tuple"),
+    "NaN": (lambda p, m: save(p, spoiled(m, np.nan)), "NaN or infinite"),
+    "negative": (lambda p, m: save(p, spoiled(m, -0.5)), "down to -0.5"),
+    "size": (lambda p, m: save(p, content(m, high_res=m[:, 1:])), "but the image asks for"),
+    "link": (link_out, "link out of its folder"),
+    "pipe": (lambda p, _: os.mkfifo(p), "no regular file"),
+}
+
+
+def maps_for(root: Path, image_id: str) -> np.ndarray:
+    return maps_of(read_mask(root / "SegmentationClass" / f"{image_id}.png").shape)
+
+
+@pytest.fixture
+def good(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """CAMs of all images."""
+    folder = tmp_path / "cams"
+    folder.mkdir()
+    for image_id in all_ids(tiny_dataset):
+        WRITERS["irn"](folder, image_id, [3], maps_for(tiny_dataset, image_id))
+    return folder
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """The highest memory of this process grows by little."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY_KIB
+
+
+def replace_first(root: Path, folder: Path, kind: str) -> Path:
+    image_id = all_ids(root)[0]
+    path = folder / f"{image_id}.npy"
+    path.unlink()
+    HOSTILE[kind][0](path, maps_for(root, image_id))
+    return path
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_step_names_the_file_and_the_reason(
+    tiny_dataset: Path, good: Path, bounded: None, tmp_path: Path, kind: str
+) -> None:
+    path = replace_first(tiny_dataset, good, kind)
+    done = run(tiny_dataset, tmp_path / "out", "--steps=eval_cam", f"--cam_out_dir={good}")
+    assert done.status == 2
+    assert str(path) in done.stderr
+    assert HOSTILE[kind][1] in done.stderr
+    assert not (tmp_path / "out" / "scores.json").exists()
+    assert not (good / RAN).exists()
+
+
+@pytest.mark.parametrize("kind", ["code", "endless", "10 GB"])
+def test_so_does_the_benchmark(
+    tiny_dataset: Path, good: Path, bounded: None, tmp_path: Path, kind: str
+) -> None:
+    path = replace_first(tiny_dataset, good, kind)
+    flags = (f"--benchmark_cams=theirs={good}", "--benchmark_choose_images=0")
+    done = run(tiny_dataset, tmp_path / "out", "--steps=benchmark", *flags)
+    assert done.status == 2
+    assert str(path) in done.stderr
+    assert HOSTILE[kind][1] in done.stderr
+    assert not (good / RAN).exists()
+
+
+def test_all_of_them_in_one_folder_are_named_and_the_rest_is_converted(
+    tiny_dataset: Path, good: Path, bounded: None, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """One image a kind."""
+    good_ids = all_ids(tiny_dataset)
+    shapes = {image_id: maps_for(tiny_dataset, image_id).shape[1:] for image_id in good_ids}
+    for kind, (plant, _) in HOSTILE.items():
+        plant(good / f"{kind}.npy", maps_of(SIZE))
+        shapes[kind] = SIZE
+    sizes = tmp_path / "sizes.txt"
+    sizes.write_text("".join(f"{i} {height} {width}\n" for i, (height, width) in shapes.items()))
+    target = tmp_path / "converted"
+    flags = ["--to", "irn", "--num_classes", "20", "--num_workers", "0", "--sizes", str(sizes)]
+    assert convert(["convert", str(good), str(target), *flags]) == 2
+    for kind, (_, reason) in HOSTILE.items():
+        line = next(line for line in caplog.text.splitlines() if str(good / f"{kind}.npy") in line)
+        assert reason in line
+    assert {path.stem for path in target.glob("*.npy")} == set(good_ids)
+    assert not (good / RAN).exists()
+
+
+def huge_png(path: Path, _: np.ndarray) -> None:
+    written = bytearray(path.read_bytes())
+    written[16:24] = (50_000).to_bytes(4, "big") * 2
+    path.write_bytes(written)
+
+
+def cut_png(path: Path, _: np.ndarray) -> None:
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def linked_png(path: Path, _: np.ndarray) -> None:
+    outside = path.rename(path.parent.parent / "outside.png")
+    path.symlink_to(outside)
+
+
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [
+        (huge_png, "height 50000, width 50000"),
+        (cut_png, "truncated or damaged"),
+        (linked_png, "link out of its folder"),
+    ],
+)
+def test_so_are_pngs(
+    tiny_dataset: Path, bounded: None, tmp_path: Path, plant: Plant, reason: str
+) -> None:
+    folder = tmp_path / "cams"
+    folder.mkdir()
+    for image_id in all_ids(tiny_dataset):
+        WRITERS["oaa_png"](folder, image_id, [3], maps_for(tiny_dataset, image_id))
+    first = all_ids(tiny_dataset)[0]
+    path = folder / f"{first}_3.png"
+    plant(path, maps_for(tiny_dataset, first))
+    done = run(tiny_dataset, tmp_path / "out", "--steps=eval_cam", f"--cam_out_dir={folder}")
+    assert done.status == 2
+    assert str(path) in done.stderr
+    assert reason in done.stderr
