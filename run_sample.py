@@ -6,7 +6,6 @@ python run_sample.py --demo                every step on a drawn dataset
 
 import argparse
 import dataclasses
-import errno
 import importlib
 import logging
 import sys
@@ -18,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from misc.config import Config, add_settings, config_from_args
-from misc.errors import UserError
+from misc.errors import MENDABLE, UserError
 from misc.log import setup_logging
 from misc.peers import RUN_LOST, PeerLost, watched_peers
 from misc.presets import apply_preset
@@ -34,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
-MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 class Step(NamedTuple):

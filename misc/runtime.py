@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from misc.errors import UserError
+from misc.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -144,6 +145,8 @@ def make_runtime(device: str, precision: str, num_workers: int) -> Runtime:
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     if on_cpu and precision == "fp16":
         raise UserError("--precision fp16 needs a GPU. Use fp32 or bf16 on the CPU.")
+    if on_cpu:
+        keep_freed_memory()
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=PRECISIONS[precision],
@@ -194,6 +197,7 @@ def start_worker(_index: int = 0) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = _report_unless_parent_left
     torch.set_num_threads(1)
+    keep_freed_memory()
     parent = multiprocessing.parent_process()
     if parent is not None:
 
