@@ -58,7 +58,6 @@ def test_a_default_file_is_what_it_was(tmp_path: Path, cams: Cams) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:You are using `torch.load`:FutureWarning")  # of old torch
-@pytest.mark.filterwarnings("ignore:You are using `torch.load`:FutureWarning")  # of old torch
 def test_numpy_and_torch_read_halves(tmp_path: Path, cams: Cams) -> None:
     stored(tmp_path / "a.npy", cams, "float16")
     record = np.load(tmp_path / "a.npy", allow_pickle=True).item()
