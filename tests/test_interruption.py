@@ -29,6 +29,8 @@ import os, signal, sys
 from pathlib import Path
 import run_sample, step.train_cam, step.train_bes, step.make_sem_seg
 
+pytestmark = pytest.mark.slow
+
 real = os.replace
 
 def kill_before(pattern, count):

@@ -128,6 +128,7 @@ def test_a_second_start_writes_nothing_and_builds_no_network(
     assert "eval_sem_seg" in again.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_worker_processes_change_no_byte(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:

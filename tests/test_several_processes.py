@@ -61,6 +61,8 @@ from pathlib import Path
 sys.path.insert(0, ROOT)
 import run_sample
 
+pytestmark = pytest.mark.slow
+
 replace, made = os.replace, []
 
 def replace_or_die(source, target):

@@ -8,6 +8,8 @@ import pytest
 
 from tests.benchmarks import crf
 
+pytestmark = pytest.mark.slow
+
 
 def test_quick_run_writes_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     crf.main(["--quick", "--json", str(tmp_path / "crf.json")])

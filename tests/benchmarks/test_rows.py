@@ -15,6 +15,8 @@ from tests.benchmarks import boundary_label, evaluation, gpu, train_bes
 from tests.benchmarks.common import Report
 from tests.benchmarks.inputs import PHOTOGRAPH, QUICK_SCALE, read_picture, write_dataset
 
+pytestmark = pytest.mark.slow
+
 
 def quick_run(name: str, folder: Path, *flags: str) -> dict[str, Any]:
     module = importlib.import_module(f"tests.benchmarks.{name}")

@@ -11,6 +11,8 @@ from voc12.files import VocDataset, read_mask
 from voc12.image_labels import read_tags
 from voc12.lists import split_ids
 
+pytestmark = pytest.mark.slow
+
 
 def test_quick_run_writes_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     startup.main(["--quick", "--json", str(tmp_path / "startup.json")])

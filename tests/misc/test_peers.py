@@ -101,6 +101,7 @@ time.sleep(1000)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_is_busy_ends_when_the_other_one_is_killed(victim: int) -> None:
     with socket.socket() as free:

@@ -350,6 +350,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(out / f"{rank}.pth", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_network_of_one(
     results: list[dict[str, Any]], runtime: Runtime, checkpoints: Checkpoints
 ) -> None:

@@ -273,6 +273,7 @@ def test_torchvisions_and_caffes_files_are_starts_that_the_scores_name(
     assert "there is no file no/such.pth" in absent.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_train_segment_and_score_as_one(
     tiny_dataset: Path, segmented: Run, tmp_path: Path
 ) -> None:
@@ -293,6 +294,7 @@ def test_two_processes_train_segment_and_score_as_one(
     assert last == pytest.approx(found[-1]["miou"])
 
 
+@pytest.mark.slow
 def test_bf16_trains_close_to_fp32(tiny_dataset: Path, segmented: Run, tmp_path: Path) -> None:
     # In a process of its own: accelerate allows one precision a process.
     flags = [*SEG_FLAGS, *TRAIN_ONLY, ONE_SEED, "--precision=bf16"]
