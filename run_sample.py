@@ -271,29 +271,30 @@ DEMO_SETTINGS: dict[str, Any] = {
     "cam_crop_size": 128,
     "cam_resize_long": (128.0, 192.0),
     "cam_batch_size": 16,
-    "cam_num_epoches": 30,
+    "cam_num_epoches": 20,
     "cam_momentum": 0.9,
     "cam_learning_rate": 0.05,
     "cam_classifier_rate": 1.0,
     "bes_crop_size": 160,
     "bes_batch_size": 8,
     "bes_num_epoches": 20,
+    "bes_learning_rate": 0.02,
     "sem_seg_bg_thres": 0.35,
     "bes_momentum": 0.9,
     "seg_backbone": "resnet18",
     "seg_init": "cam",
-    "seg_crop": 128,
+    "seg_crop": 96,
     "seg_batch_size": 8,
     "seg_accumulation": 1,
-    "seg_iters": 120,
-    "seg_val_every": 60,
+    "seg_iters": 24,
+    "seg_val_every": 24,
     "seg_learning_rate": 1e-3,
     "seg_pyramid": (1.0, 0.5),
     "seg_test_scales": (1.0, 0.5),
     "seed": 0,
     "panels": 6,
 }
-DEMO_DATASET = {"num_train": 64, "num_val": 16, "size": 192}
+DEMO_DATASET = {"num_train": 80, "num_val": 20, "size": 192, "empty_every": 5}
 BES_ENDING, GT_ENDING = "_bes", "_gt"
 STEPS_WITH_SALIENCY = ("make_boundary_label", "train_bes", "make_sem_seg", "eval_sem_seg")
 STEPS_WITH_LABELS = ("train_seg", "make_seg", "eval_seg")

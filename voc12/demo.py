@@ -18,10 +18,12 @@ from voc12.demo_figures import FIGURES
 from voc12.demo_scene import Scene, draw_scene, smooth_noise
 
 RECORD_NAME = "drawn.json"
-_DRAWING = 2  # raise it when the same seed draws other pictures
+_DRAWING = 3  # raise it when the same seed draws other pictures
 
 
-def draw_dataset(root: Path, *, num_train: int, num_val: int, size: int, seed: int) -> None:
+def draw_dataset(
+    root: Path, *, num_train: int, num_val: int, size: int, seed: int, empty_every: int = 0
+) -> None:
     """Draw a dataset in VOC layout, whole or not at all; one drawn alike before is kept.
 
     It holds JPEGImages, Annotations, SegmentationClass (255 = border), Sal and
@@ -33,6 +35,8 @@ def draw_dataset(root: Path, *, num_train: int, num_val: int, size: int, seed: i
         num_val: validation images.
         size: largest long side of an image in pixels, at least 64.
         seed: the same one draws the same pictures.
+        empty_every: one image in so many shows no object; 0: every image shows one or two. Without
+            such images a classifier learns one of the classes as the absence of all others.
 
     Raises:
         UserError: `root` exists and holds something else, or the numbers make no dataset.
@@ -44,6 +48,7 @@ def draw_dataset(root: Path, *, num_train: int, num_val: int, size: int, seed: i
         )
     record = {
         "drawing": _DRAWING, "num_train": num_train, "num_val": num_val, "size": size, "seed": seed,
+        "empty_every": empty_every,
     }  # fmt: skip
     if root.exists():
         if (root / RECORD_NAME).exists() and read_json(root / RECORD_NAME) == record:
@@ -52,7 +57,7 @@ def draw_dataset(root: Path, *, num_train: int, num_val: int, size: int, seed: i
     partial = root.with_name(f".{root.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        _write_dataset(partial, num_train, num_val, size, seed)
+        _write_dataset(partial, num_train, num_val, size, seed, empty_every)
         write_json(partial / RECORD_NAME, record)
         os.replace(partial, root)
     finally:
@@ -69,7 +74,12 @@ def imperfect_saliency(
     """
     height, width = foreground.shape
     inside = ndimage.distance_transform_edt(foreground)
-    signed = (inside - ndimage.distance_transform_edt(~foreground)).astype(np.float32)
+    outside = (
+        ndimage.distance_transform_edt(~foreground)
+        if foreground.any()
+        else np.full(foreground.shape, max(height, width))
+    )
+    signed = (inside - outside).astype(np.float32)
     wobble = rng.uniform(-1.2, 1.2) + smooth_noise(rng, height, width, 14)
     saliency = (signed + wobble > 0) * rng.uniform(0.75, 1.0)
     saliency = saliency * np.clip(1 + 0.12 * smooth_noise(rng, height, width, 40), 0, 1)
@@ -94,7 +104,9 @@ def _blob(rng: np.random.Generator, around: NDArray[np.bool_], share: float) -> 
     return (distance < 1).astype(np.float64)
 
 
-def _write_dataset(root: Path, num_train: int, num_val: int, size: int, seed: int) -> None:
+def _write_dataset(
+    root: Path, num_train: int, num_val: int, size: int, seed: int, empty_every: int
+) -> None:
     for folder in ("JPEGImages", "Annotations", "SegmentationClass", "Sal"):
         (root / folder).mkdir(parents=True)
     ids = [f"2007_{i + 1:06d}" for i in range(num_train + num_val)]
@@ -103,8 +115,10 @@ def _write_dataset(root: Path, num_train: int, num_val: int, size: int, seed: in
         # A generator an image: a picture does not change with the number of pictures.
         rng = np.random.default_rng([seed, i])
         shown = [names[i % len(names)]]
-        if rng.random() < 0.3:
+        if rng.random() < 0.45:
             shown.insert(int(rng.integers(2)), names[rng.integers(len(names))])
+        if empty_every and i % empty_every == empty_every - 1:
+            shown = []
         _write_image(root, image_id, draw_scene(rng, *_random_size(rng, size), tuple(shown)), rng)
     lists = root / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
@@ -127,7 +141,9 @@ def _write_image(root: Path, image_id: str, scene: Scene, rng: np.random.Generat
     names = sorted(FIGURES)
     mask = scene.mask(dict(zip(names, class_indices(VOC_CLASSES, names), strict=True)))
     write_palette_png(root / "SegmentationClass" / f"{image_id}.png", mask)
-    foreground = np.any([thing.visible for thing in scene.objects], axis=0)
+    foreground = np.zeros(mask.shape, bool)
+    for thing in scene.objects:
+        foreground |= thing.visible
     Image.fromarray(imperfect_saliency(rng, foreground)).save(root / "Sal" / f"{image_id}.png")
     _write_annotation(root / "Annotations" / f"{image_id}.xml", image_id, scene)
 

@@ -120,7 +120,7 @@ def _draw_figure(
     colours += part[..., None] * (pattern - colours)
     # A dark rim, as of a rounded body: the one cue that outlines have and textures lack.
     depth = ndimage.distance_transform_edt(whole >= 0.5).astype(np.float32)
-    shade = 1 - 0.65 * np.exp(-((depth / 2.2) ** 2)) - 0.12 * np.clip(v, -1, 1)
+    shade = 1 - 0.85 * np.exp(-((depth / 2.8) ** 2)) - 0.12 * np.clip(v, -1, 1)
     return colours * shade[..., None], whole
 
 
@@ -151,7 +151,7 @@ def _draw_ground(rng: np.random.Generator, height: int, width: int) -> Floats:
         below = (np.arange(height)[:, None] > horizon)[..., None]
         ground = np.where(below, _texture(rng, height, width), ground)
     side = max(height, width)
-    for _ in range(rng.integers(5, 12)):
+    for _ in range(rng.integers(2, 6)):
         centre = rng.uniform(0, 1, 2) * [width, height]
         scale = side * rng.uniform(0.04, 0.13)
         pose = Pose(scale * np.array([[1.0, rng.uniform(-0.5, 0.5)], [0.0, 1.0]]), centre)
@@ -162,7 +162,7 @@ def _draw_ground(rng: np.random.Generator, height: int, width: int) -> Floats:
             if rng.random() < 0.4
             else list(zip(np.cos(angles).tolist(), np.sin(angles).tolist(), strict=True))
         )
-        coverage = pose.coverage((outline,), height, width) * rng.uniform(0.5, 0.95)
+        coverage = pose.coverage((outline,), height, width) * rng.uniform(0.4, 0.7)
         ground += coverage[..., None].astype(np.float32) * (_texture(rng, height, width) - ground)
     return ground
 
