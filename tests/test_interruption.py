@@ -11,6 +11,8 @@ import pytest
 
 from tests.tiny import Run, arguments, contents, copy_run, run, start
 
+pytestmark = pytest.mark.slow
+
 # Where a run is killed: just before the COUNT-th file that matches PATTERN would get its name.
 KILLS = [
     ("weights/cam.pth.checkpoint", 2),
@@ -28,8 +30,6 @@ KILLER = """
 import os, signal, sys
 from pathlib import Path
 import run_sample, step.train_cam, step.train_bes, step.make_sem_seg
-
-pytestmark = pytest.mark.slow
 
 real = os.replace
 

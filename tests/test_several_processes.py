@@ -15,6 +15,8 @@ from torchvision.models import resnet18
 from misc.peers import RUN_LOST
 from tests.tiny import ROOT, Run, arguments, contents, copy_run, run, start
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 600  # of patience with a busy machine; no test should need them
 # Two processes as torchrun would start them, from one that has imported what takes long.
 BY_HAND = """
@@ -60,8 +62,6 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, ROOT)
 import run_sample
-
-pytestmark = pytest.mark.slow
 
 replace, made = os.replace, []
 
