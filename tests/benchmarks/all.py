@@ -1,4 +1,4 @@
-"""Every benchmark of issue "speed", one process each, and the tables of RESULTS.md.
+"""Every benchmark, one process each, and the tables of RESULTS.md.
 
 python -m tests.benchmarks.all [--quick] [--json DIR] [--markdown FILE] [--squarings 1]
                                [--only random_walk,crf]
@@ -19,7 +19,7 @@ from tests.benchmarks.common import machine_info, markdown_table
 REPOSITORY = Path(__file__).parents[2]
 ROWS = (
     "random_walk", "crf", "boundary_label", "sem_seg", "train_bes", "make_cam", "evaluation",
-    "grid", "gpu",
+    "grid", "startup", "from_coco", "gpu",
 )  # fmt: skip
 WITH_SQUARINGS = ("random_walk", "sem_seg")
 Results = dict[str, dict[str, Any]]

@@ -96,6 +96,11 @@ def compare(report: Report, args: argparse.Namespace, folder: Path) -> None:
         times_one_pair_with_reading=(reading + every) / (reading + one),
         peak_mib=measured.peak_mib,
     )
+    if not args.quick:
+        report.target(
+            f"{len(ACT)} x {len(SAL)} pairs over one, reading included",
+            (reading + every) / (reading + one), at_most=3,
+        )  # fmt: skip
     report.add("the matrices of all cells from the counts, once a pair of sets", seconds=scoring)
     report.add(
         "the same pairs one by one (extrapolated)",

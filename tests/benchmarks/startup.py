@@ -27,6 +27,7 @@ from tests.benchmarks.common import Report, make_parser, measure_once
 CLASSES = 80
 DRAWN = 50  # pictures that differ; the rest are further names of theirs
 FULL_COUNT, QUICK_COUNT = 100_000, 200
+MOST_SECONDS, MOST_MIB = 20, 300
 SIZES = ((48, 64), (64, 48), (40, 40))
 
 
@@ -160,6 +161,10 @@ def add_row(report: Report, what: str, root: Path, out_dir: Path) -> None:
         **{f"{name}_s": seconds for name, seconds in found.seconds.items()},
         pending=found.pending,
     )
+    if not report.quick:
+        seconds = sum(found.seconds.values())
+        report.target(f"{what}: seconds", seconds, at_most=MOST_SECONDS)
+        report.target(f"{what}: MiB over base", found.peak_mib, at_most=MOST_MIB)
 
 
 def compare(report: Report, args: argparse.Namespace, folder: Path) -> None:
