@@ -18,7 +18,8 @@ def scores_to_regions(scores: Array, image_size: tuple[int, int], background_sco
     calls every pixel foreground.
 
     Args:
-        scores: (K,h,w) float32 >= 0 at stride 4, an array or a tensor on any device; K may be 0.
+        scores: (K,h,w) float32 >= 0, finite, at stride 4, an array or a tensor on any device; K
+            may be 0.
         image_size: (H,W), within 4h x 4w.
         background_score: 0..1.
 

@@ -12,6 +12,7 @@ import torch
 from misc.boundary_label import regions_to_mask
 from misc.cam_files import read_cams
 from misc.crf import MASK_CRF, DenseCrf, crf_device, is_accelerator
+from misc.errors import UserError
 from misc.log import progress
 from misc.pseudo_mask import scores_to_regions
 from misc.random_walk import random_walk_many
@@ -143,10 +144,24 @@ def walk_images(context: Context, ids: list[str]) -> Iterator[Walked]:
         walked = random_walk_many(
             pairs, beta=config.beta, exp_times=config.exp_times, method=config.walk
         )
+        _demand_finite(walked, [image_id for image_id, *_ in group], context)
         for (image_id, image, _), ids_of_image, scores in zip(
             group, class_ids, walked, strict=True
         ):
             yield Walked(image_id, image, ids_of_image, scores)
+
+
+def _demand_finite(walked: list[torch.Tensor], ids: list[str], context: Context) -> None:
+    """Raise UserError if scores are NaN or infinite: CAMs never are, so the boundaries were."""
+    # One answer for the group, since a GPU is waited for.
+    are_finite = torch.stack([scores.isfinite().all() for scores in walked]).tolist()
+    if not all(are_finite):
+        raise UserError(
+            f"make_sem_seg: the boundary network gives {ids[are_finite.index(False)]} a boundary "
+            f"that is not finite. Either the weights in {context.bes_weights.path} are not: name "
+            "others with --bes_weights_name, or train them anew; or --precision fp16 overflowed: "
+            "use bf16 or fp32."
+        )
 
 
 def _groups(predicted: Iterable[Predicted], size: int) -> Iterator[list[Predicted]]:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.tiny import Run, copy_run, run
@@ -51,3 +52,22 @@ def test_the_order_of_work_on_a_gpu_gives_the_same_files(
         assert made
         for path in made:
             assert path.read_bytes() == (out_dir / name / path.name).read_bytes(), path
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named_instead_of_masks_without_an_object(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, value: float
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    (saved,) = (out_dir / "weights").glob("*bes*.pth")
+    weights = torch.load(saved, weights_only=True)
+    weights["fc_edge6.bias"].fill_(value)
+    weights["fc_edge5.0.weight"].fill_(value)
+    spoiled, masks = tmp_path / "spoiled.pth", tmp_path / "masks"
+    torch.save(weights, spoiled)
+    flags = (f"--bes_weights_name={spoiled}", f"--sem_seg_out_dir={masks}")
+    stopped = run(tiny_dataset, out_dir, "--steps=make_sem_seg", *flags)
+    assert stopped.status == 2
+    for named in ("2007_0000", str(spoiled), "not finite", "--bes_weights_name", "bf16 or fp32"):
+        assert named in stopped.stderr
+    assert not list(masks.glob("*.png"))
