@@ -62,8 +62,11 @@ class CamClassifier(nn.Module):
         return F.relu(self.classifier(features))
 
     def cams_of_pair(self, x_pair: Tensor) -> Tensor:
-        """An image and its mirror image (2,3,H,W) to the sum of both maps (C,h,w), unmirrored."""
-        maps = self.activation_maps(x_pair)
+        """An image and its mirror image (2,3,H,W) to the sum of both maps (C,h,w), unmirrored.
+
+        Float32 under autocast too, where the sum would be rounded once more.
+        """
+        maps = self.activation_maps(x_pair).float()
         return maps[0] + maps[1].flip(-1)
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

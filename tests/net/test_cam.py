@@ -139,3 +139,15 @@ def test_half_precision_maps_are_combined_in_float32() -> None:
     expected, _ = combine_scales([maps.bfloat16().float()], (12, 12), [1, 2])
     assert cam.dtype == torch.float32
     assert torch.equal(cam, expected)
+
+
+def test_both_maps_of_a_pair_are_added_in_float32_under_autocast() -> None:
+    network = tiny_cam().eval()
+    x_pair = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        maps = network.activation_maps(x_pair)
+        found = network.cams_of_pair(x_pair)
+    assert maps.dtype == torch.bfloat16
+    assert found.dtype == torch.float32
+    assert torch.equal(found, maps[0].float() + maps[1].float().flip(-1))
+    assert not torch.equal(found, found.bfloat16().float())
