@@ -1,4 +1,4 @@
-"""Device, precision, processes and seeds: decided here, once."""
+"""Device, precision and processes: decided here, once."""
 
 import contextlib
 import datetime
@@ -129,6 +129,9 @@ class Runtime:
 def make_runtime(device: str, precision: str, num_workers: int) -> Runtime:
     """Choose the device and join the processes that torchrun or accelerate started.
 
+    fp32 is float32 throughout, on a GPU too. Training on CUDA is still not repeatable bit by bit:
+    some of its kernels add up in an order of their own.
+
     Args:
         device: auto, cpu or cuda.
         precision: fp32, bf16 or fp16.
@@ -152,6 +155,10 @@ def make_runtime(device: str, precision: str, num_workers: int) -> Runtime:
         mixed_precision=PRECISIONS[precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
+    if precision == "fp32":
+        # torch lets cuDNN's convolutions round their inputs to TF32, which has 11 bits.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return Runtime(accelerator, max(num_workers // local_ranks, min(num_workers, 1)))
 

@@ -53,6 +53,30 @@ def test_one_process_works_alone_on_the_device_asked_for() -> None:
     assert runtime.sum_over_processes(torch.tensor([1.0, 2.0])).tolist() == [1, 2]
 
 
+def test_fp32_does_not_mean_tf32() -> None:
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = True
+        make_runtime("cpu", "fp32", 0)
+        assert [switch.allow_tf32 for switch in switches] == [False, False]
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_convolutions_of_fp32_are_those_of_the_cpu() -> None:
+    device = make_runtime("cuda", "fp32", 0).device
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 256, 32, 32, generator=generator)
+    weight = torch.randn(64, 256, 3, 3, generator=generator)
+    expected = torch.nn.functional.conv2d(x.double(), weight.double())
+    found = torch.nn.functional.conv2d(x.to(device), weight.to(device)).cpu()
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
+
+
 @pytest.mark.parametrize(("asked", "ranks", "given"), [(8, 2, 4), (1, 4, 1), (0, 4, 0), (5, 1, 5)])
 def test_the_processes_of_a_machine_share_its_workers(
     monkeypatch: pytest.MonkeyPatch, asked: int, ranks: int, given: int
