@@ -1,6 +1,6 @@
 """Contact sheets: everything that the pipeline makes of an image, side by side."""
 
-import logging
+from collections.abc import Sequence
 from typing import Any
 
 import imageio.v3 as iio
@@ -21,13 +21,21 @@ from misc.visualize import (
     overlay_heat,
     overlay_mask,
 )
-from misc.workspace import atomic_write, remove_partial_files
-from step.context import Context
+from misc.workspace import (
+    atomic_write,
+    digest,
+    read_json,
+    remove_partial_files,
+    stat_digest,
+    write_json,
+)
+from step.context import Context, as_list
 from step.predict import predict_boundaries
 from voc12.files import read_image, read_mask
 from voc12.lists import CRF_SUFFIX
 
-logger = logging.getLogger(__name__)
+SETTINGS = ("backbone", "precision", "cam_format", "saliency")
+SOURCES_NAME = "sources.json"
 
 Tile = tuple[str, NDArray[np.uint8]]
 
@@ -35,8 +43,13 @@ Tile = tuple[str, NDArray[np.uint8]]
 def run(context: Context) -> dict[str, Any] | None:
     """Write a contact sheet for `--panels` images, evenly spread over those with masks.
 
+    Sheets of what has not changed since are left as they are.
+
     Returns:
-        the number of sheets; None if none was asked for.
+        the number of sheets written; None if there was none to write.
+
+    Raises:
+        UserError: if the list of images is bad, or something that a sheet shows cannot be read.
     """
     count = min(context.config.panels, len(context.infer_ids))
     if count == 0 or not context.runtime.is_main:
@@ -45,14 +58,47 @@ def run(context: Context) -> dict[str, Any] | None:
     remove_partial_files(folder)
     places = np.linspace(0, len(context.infer_ids) - 1, count).round().astype(int)
     chosen = [context.infer_ids[place] for place in dict.fromkeys(places.tolist())]
+    memory = folder / SOURCES_NAME
+    made_from: dict[str, str] = read_json(memory) if memory.exists() else {}
+    sources = _sources(context, chosen)
+    outdated = [
+        image_id
+        for image_id in chosen
+        if made_from.get(image_id) != sources[image_id] or not (folder / f"{image_id}.png").exists()
+    ]
+    if not outdated:
+        return None
     boundaries: dict[str, np.ndarray] = {}
     if context.bes_weights.exists():
-        boundaries = {i: b.cpu().numpy() for i, _, b in predict_boundaries(context, chosen)}
-    for image_id in progress(chosen, desc="panels"):
+        boundaries = {i: b.cpu().numpy() for i, _, b in predict_boundaries(context, outdated)}
+    for image_id in progress(outdated, desc="panels"):
         sheet = _panel(context, image_id, boundaries.get(image_id))
         with atomic_write(folder / f"{image_id}.png") as file:
             iio.imwrite(file, sheet, extension=".png")
-    return {"images": len(chosen)}
+    write_json(memory, made_from | {i: sources[i] for i in outdated})
+    return {"images": len(outdated)}
+
+
+def _sources(context: Context, ids: Sequence[str]) -> dict[str, str]:
+    """Image id -> fingerprint of all that its contact sheet shows."""
+    dataset, masks = context.dataset, context.pseudo_masks
+    listing = context.list_cams()
+    found = {}
+    for image_id in ids:
+        cam_file = None if listing is None else listing.find(image_id)
+        paths = [
+            dataset.image_path(image_id),
+            dataset.mask_path(image_id),
+            *([] if dataset.saliency_root is None else [dataset.saliency_path(image_id)]),
+            *([] if cam_file is None else as_list(cam_file)),
+            context.confident_regions.path(image_id),
+            context.boundary_labels.path(image_id),
+            context.bes_weights.path,
+            *(masks.path(image_id, suffix) for suffix in masks.suffixes),
+        ]
+        settings = [context.config.subset(SETTINGS), dataset.class_names]
+        found[image_id] = digest([stat_digest(paths), settings])
+    return found
 
 
 def _panel(context: Context, image_id: str, boundary: np.ndarray | None) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_every_step_leaves_its_files_and_no_other(finished_run: Run) -> None:
     }
     for folder, names in made.items():
         there = {path.name for path in (finished_run.out_dir / folder).iterdir()}
-        assert there - {"settings.json"} == set(names), folder
+        assert there - {"settings.json", "sources.json"} == set(names), folder
     others = {path.name for path in finished_run.out_dir.iterdir()} - made.keys()
     assert others == {"scores.json", "tags.npz", "sample_train_eval.log"}
 
@@ -128,6 +129,39 @@ def test_a_second_start_writes_nothing_and_builds_no_network(
     assert "eval_sem_seg" in again.stdout.splitlines()[-1]
 
 
+def test_contact_sheets_are_made_again_only_of_what_changed(
+    tiny_dataset: Path, out_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = states(out_dir)
+    with monkeypatch.context() as patch:
+        patch.setattr("step.networks.build_backbone", None)
+        assert run(tiny_dataset, out_dir, "--panels=2").status == 0
+    assert states(out_dir) == before
+    mask = out_dir / "sem_seg" / f"{IDS[0]}.png"
+    Image.fromarray(read(mask)).save(tmp := mask.with_name("new"), format="png")
+    os.replace(tmp, mask)
+    assert run(tiny_dataset, out_dir, "--panels=2", "--steps=eval_sem_seg").status == 0
+    changed = {name for name, state in states(out_dir / "panels").items()
+               if before[f"panels/{name}"] != state}  # fmt: skip
+    assert changed == {f"{IDS[0]}.png", "sources.json"}
+
+
+def test_a_sheet_that_cannot_be_drawn_costs_neither_table_nor_status(
+    own_dataset: Path, out_dir: Path
+) -> None:
+    shutil.copy(out_dir / "weights" / "cam.pth", out_dir / "other.pth")
+    flags = ["--steps=eval_sem_seg", "--panels=2"]
+    done = run(own_dataset, out_dir, *flags, f"--bes_weights_name={out_dir / 'other.pth'}")
+    assert done.status == 0
+    assert "eval_sem_seg" in done.stdout
+    assert "contact sheets (--panels) are there: The weights in" in done.stderr
+    (own_dataset / "ImageSets" / "Segmentation" / "train.txt").unlink()
+    done = run(own_dataset, out_dir, *flags, "--chainer_eval_set=train_aug")
+    assert done.status == 0
+    assert "eval_sem_seg" in done.stdout
+    assert "contact sheets (--panels) are there: No list" in done.stderr
+
+
 @pytest.mark.slow
 def test_worker_processes_change_no_byte(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
@@ -189,9 +223,8 @@ def test_overwrite_with_the_same_settings_makes_the_same_files(
     assert run(tiny_dataset, out_dir, "--overwrite").status == 0
     assert contents(out_dir) == before
     kept = {name for name, state in states(out_dir).items() if old[name] == state}
-    assert kept <= {"tags.npz", "panels/2007_000001.png", "panels/2007_000008.png"} | {
-        name for name in before if name.endswith("settings.json")
-    }
+    records = {name for name in before if name.endswith("settings.json")}
+    assert {name for name in kept if not name.startswith("panels/")} <= {"tags.npz", *records}
     done = states(out_dir)
     assert run(tiny_dataset, out_dir).status == 0
     assert states(out_dir) == done
