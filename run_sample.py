@@ -147,9 +147,12 @@ def run_steps(config: Config, steps: Sequence[Step], ending: str = "") -> ScoreF
     for name, module in modules.items():
         run_step(context, f"{name}{ending}", module, scores)
     if runtime.is_main:
-        make_panels.run(context)
         names = [f"{name}{ending}" for name in modules]
         sys.stdout.write(f"\n{results_table(scores, names)}\n")
+        try:
+            make_panels.run(context)
+        except UserError as error:  # the run is done and reported: a picture is no reason to fail
+            logger.warning("Not all contact sheets (--panels) are there: %s", error.message)
     return scores
 
 
