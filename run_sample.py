@@ -231,23 +231,24 @@ def run_requested(config: Config, steps: Sequence[Step]) -> None:
     Raises:
         UserError: for the user's mistakes; those about the sets come before any training on them.
     """
-    if not config.benchmark_sbe:
+    names = [step.name for step in steps]
+    if not config.benchmark_sbe or "benchmark" not in names:
         run_steps(config, steps)
         return
     from step.benchmark_sets import sbe_configs
 
-    benchmark = [step for step in STEPS if step.name == "benchmark"]
-    first = [step for step in steps if step not in benchmark]
-    if first:
-        run_steps(config, first)
+    place = names.index("benchmark")
+    first, last = steps[:place], steps[place:]
     of_sbe = [step for step in STEPS if step.name in STEPS_WITH_SALIENCY]
     runs = sbe_configs(config)
+    if first:
+        run_steps(config, first)
     check_runs(runs, of_sbe)
-    check_runs([config], benchmark)
+    check_runs([config], last)
     for number, run in enumerate(runs, 1):
         logger.info("SBE %d of %d: %s", number, len(runs), run.out_dir)
         run_steps(run, of_sbe)
-    run_steps(config, benchmark)
+    run_steps(config, last)
 
 
 def check_runs(configs: Iterable[Config], steps: Sequence[Step]) -> None:

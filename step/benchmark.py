@@ -86,6 +86,13 @@ def run(context: Context) -> dict[str, Any]:
 def _compare(sets: Sets) -> dict[str, Any]:
     results = Results(sets)
     counted = 0
+    if shared := sets.num_chosen_and_evaluated:
+        logger.warning(
+            "benchmark: %d of the %d images that thresholds are chosen on are evaluated too, so "
+            "\"train part's lose\" flatters. Name other images by --train_list or "
+            "--chainer_eval_set.",
+            shared, len(sets.chosen),
+        )  # fmt: skip
     with WorkerPool(sets.context.runtime.num_workers) as pool:
         for saliency in progress(sets.saliency[:-1], desc="saliency sets"):
             results.saliency[saliency.name] = _measures_of(pool, sets, saliency)

@@ -131,7 +131,7 @@ def _other_settings(config: Config, earlier: dict[str, Any]) -> list[str]:
 
 def published_rows(results: Results) -> Iterator[dict[str, Any]]:
     """The published scores that pairs of these names have: of segmentation networks."""
-    scores = published(results.sets.context.dataset.num_classes)
+    scores = published(results.sets.context.dataset.class_names)
     for cam, saliency in results.evaluated:
         found = find_published(cam, saliency, scores)
         if found is not None:
@@ -187,6 +187,7 @@ def best_rows(results: Results) -> list[dict[str, Any]]:
                 row["chosen_on_train_part"] = {
                     **scores.cells[of_part]._asdict(),
                     "images": len(results.sets.chosen),
+                    "of_these_evaluated_too": results.sets.num_chosen_and_evaluated,
                     "loss": loss_of(scores, of_part, ignore),
                 }
             rows.append(row)

@@ -161,6 +161,11 @@ class Sets:
         places = np.random.default_rng(config.seed).permutation(len(ids))[:count]
         return [ids[place] for place in sorted(places.tolist())]
 
+    @property
+    def num_chosen_and_evaluated(self) -> int:
+        """How many images choose thresholds and are scored too, which flatters the choice."""
+        return len(set(self.chosen) & set(self.evaluated))
+
     @cached_property
     def ids(self) -> list[str]:
         """All images that are read."""

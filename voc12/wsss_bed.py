@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from voc12.classes import VOC_CLASSES
+
 TABLES = Path(__file__).parent / "tables"
 SCORES_OF = "mIoU of WSSS-BED's segmentation networks on val, not of pseudo masks"
 # How the tables call what the set's name calls otherwise.
 TRAINED_ON = {"MSRA-B": "MSRA", "HKU+MSRA": "MSRA_HKU", "COCO-20": "COCO20", "unsup": ""}
 # These two were trained with the saliency maps: the name of their set ends with those of the maps.
 WITH_SALIENCY_INSIDE = ("EPS", "L2G")
+# Enough of COCO's eighty names to tell the dataset, in whatever order and spelling the others are.
+COCO_CLASS_COUNT, COCO_MARKS = 80, {"person", "giraffe", "frisbee", "toothbrush"}
 PREFIX = re.compile(r"(VOC2012|COCO2014|COCO)_", re.IGNORECASE)
 
 
@@ -55,11 +59,16 @@ def assets() -> tuple[Asset, ...]:
 
 
 @cache
-def published(num_classes: int) -> tuple[Published, ...]:
-    """The published scores for a dataset of so many foreground classes; none for other datasets."""
-    names = {20: "wsss_bed_voc12_val.csv", 80: "wsss_bed_coco14_val.csv"}
+def published(class_names: tuple[str, ...]) -> tuple[Published, ...]:
+    """The published scores for a dataset of these foreground classes: VOC's or COCO's, or none."""
+    if class_names == VOC_CLASSES:
+        name = "wsss_bed_voc12_val.csv"
+    elif len(class_names) == COCO_CLASS_COUNT and set(class_names) >= COCO_MARKS:
+        name = "wsss_bed_coco14_val.csv"
+    else:
+        return ()
     found = []
-    for row in _rows(names[num_classes]) if num_classes in names else ():
+    for row in _rows(name):
         source = TRAINED_ON.get(row["trained_on"], row["trained_on"])
         saliency = "_".join(filter(None, (row["saliency"], source)))
         for column in (name for name in row if name.endswith("_miou")):

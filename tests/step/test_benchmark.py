@@ -191,6 +191,19 @@ def test_the_part_of_train_decides_by_its_own_images(
         assert "chosen_on_train_part" not in expected
 
 
+def test_images_that_choose_and_are_scored_too_are_counted(
+    tiny_dataset: Path, sets: Sets, compared: Run, tmp_path: Path
+) -> None:
+    flags = sets.flags("--benchmark_choose_images=5", "--chainer_eval_set=train")
+    done = run(tiny_dataset, tmp_path / "out", *flags)
+    assert done.status == 0, done.stderr
+    assert "5 of the 5 images that thresholds are chosen on are evaluated too" in done.stderr
+    assert "are evaluated too" not in compared.stderr
+    for of_run, count in ((done, 5), (compared, 0)):
+        parts = [best["chosen_on_train_part"] for best in content_of(of_run)["best"]]
+        assert {part["of_these_evaluated_too"] for part in parts} == {count}
+
+
 def test_published_scores_stand_beside_and_say_what_they_are(compared: Run) -> None:
     published = [r for r in rows_of(compared) if r["method"] == "published_segmentation_network"]
     assert [(r["cam"], r["saliency"], r["miou"], r["std"]) for r in published] == [

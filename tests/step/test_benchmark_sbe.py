@@ -107,6 +107,27 @@ def test_without_the_flag_what_is_there_and_alike_is_shown(
     assert "made with another theta_diff, beta" in other.stderr
 
 
+def test_without_the_benchmark_the_flag_starts_nothing(
+    tiny_dataset: Path, flags: list[str], compared: Run, tmp_path: Path
+) -> None:
+    scored = ["--steps=make_wsss_bed_masks", "--saliency=none", *flags[1:2]]
+    cams = flags[1].rpartition("=")[2]
+    done = run(tiny_dataset, tmp_path / "out", *scored, "--benchmark_sbe", f"--cam_out_dir={cams}")
+    assert done.status == 0, done.stderr
+    assert not (tmp_path / "out" / "benchmark").exists()
+
+
+def test_a_mistyped_set_is_named_before_any_other_step(
+    tiny_dataset: Path, flags: list[str], tmp_path: Path
+) -> None:
+    cams = flags[1].rpartition("=")[2]
+    steps = ["--steps=eval_cam,benchmark", f"--cam_out_dir={cams}", "--benchmark_cams=mine"]
+    done = run(tiny_dataset, tmp_path / "out", *steps, "--benchmark_sbe")
+    assert done.status == 2
+    assert "--benchmark_cams: 'mine' is not name=folder" in done.stderr
+    assert "eval_cam: mIoU" not in done.stderr
+
+
 def test_problems_of_any_pair_come_before_the_first_training(
     tiny_dataset: Path, flags: list[str], tmp_path: Path
 ) -> None:
