@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from misc.csr import csr_matrix
+from misc.csr import csr_matrix, csr_product
 
 
 class SearchPath(NamedTuple):
@@ -137,12 +137,3 @@ def transition_matrix(boundary: Tensor, *, beta: float = 5, radius: int = 5) -> 
     degrees = csr_product(affinity, values.new_ones(len(row_starts) - 1, 1)).flatten()
     per_entry = degrees.repeat_interleave(row_starts.diff(), output_size=len(values))
     return csr_matrix(row_starts, affinity.col_indices(), values / per_entry, len(degrees))
-
-
-def csr_product(matrix: Tensor, x: Tensor, minus: Tensor | None = None) -> Tensor:
-    """`matrix @ x` of a CSR matrix and (N,K), or `2 * matrix @ x - minus` in one pass."""
-    if not x.is_cuda and not torch.backends.mkl.is_available():
-        # Slower, but the only CSR product on a CPU that torch has everywhere.
-        product = torch.sparse.mm(matrix, x, "sum")
-        return product if minus is None else product.mul_(2).sub_(minus)
-    return matrix @ x if minus is None else torch.addmm(minus, matrix, x, beta=-1, alpha=2)

@@ -1,4 +1,4 @@
-"""Sparse matrices in compressed rows (CSR), without torch's beta warning."""
+"""Sparse matrices in compressed rows (CSR) and their product, wherever torch runs."""
 
 import functools
 import warnings
@@ -14,6 +14,15 @@ def csr_matrix(row_starts: Tensor, columns: Tensor, values: Tensor, num_columns:
     """
     _spend_beta_warning()
     return _csr(row_starts, columns, values, num_columns)
+
+
+def csr_product(matrix: Tensor, x: Tensor, minus: Tensor | None = None) -> Tensor:
+    """`matrix @ x` of a CSR matrix and (N,K), or `2 * matrix @ x - minus` in one pass."""
+    if not x.is_cuda and not torch.backends.mkl.is_available():
+        # Slower, but the only CSR product on a CPU that torch has everywhere.
+        product = torch.sparse.mm(matrix, x, "sum")
+        return product if minus is None else product.mul_(2).sub_(minus)
+    return matrix @ x if minus is None else torch.addmm(minus, matrix, x, beta=-1, alpha=2)
 
 
 def _csr(row_starts: Tensor, columns: Tensor, values: Tensor, num_columns: int) -> Tensor:

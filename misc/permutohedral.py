@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from misc.csr import csr_matrix
+from misc.csr import csr_matrix, csr_product
 from misc.errors import UserError
 
 NORM_FLOOR = 1e-20
@@ -62,7 +62,7 @@ class PermutohedralFilter:
 
 def _multiply(matrices: list[Tensor], values: Tensor) -> Tensor:
     for matrix in matrices:
-        values = matrix @ values
+        values = csr_product(matrix, values)
     return values
 
 

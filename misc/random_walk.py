@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from misc.affinity import csr_product, transition_matrix
+from misc.affinity import transition_matrix
+from misc.csr import csr_product
 
 METHODS = ("chebyshev", "exact")
 

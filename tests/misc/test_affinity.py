@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from misc.affinity import affinity_matrix, csr_product, search_paths, transition_matrix
+from misc.affinity import affinity_matrix, search_paths, transition_matrix
 
 Arrays = dict[str, np.ndarray]
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -125,20 +125,6 @@ def test_made_in_inference_mode_and_used_outside() -> None:
     again = transition_matrix(boundary.requires_grad_())
     assert not again.requires_grad
     assert torch.equal(again.to_dense(), first)
-
-
-@pytest.mark.parametrize("has_mkl", [True, False])
-def test_product(monkeypatch: pytest.MonkeyPatch, has_mkl: bool) -> None:
-    """Where torch lacks MKL another kernel multiplies."""
-    if not has_mkl:
-        monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
-    matrix = transition_matrix(random_boundary(8, 9))
-    x, minus = torch.rand(2, 72, 3, dtype=torch.float64)
-    kept = minus.clone()
-    product = matrix.to_dense() @ x
-    np.testing.assert_allclose(csr_product(matrix, x), product, rtol=1e-12)
-    np.testing.assert_allclose(csr_product(matrix, x, minus), 2 * product - minus, atol=1e-13)
-    assert torch.equal(minus, kept)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("beta", 0), ("radius", 0)])

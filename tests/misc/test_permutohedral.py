@@ -98,3 +98,10 @@ def test_the_filter_of_one_point_is_the_identity() -> None:
 def test_a_lattice_too_fine_to_number_is_refused() -> None:
     with pytest.raises(UserError, match="standard deviations are too small"):
         PermutohedralFilter(torch.eye(5).repeat(1, 4) * 1e6)
+
+
+def test_filters_where_torch_lacks_mkl(monkeypatch: pytest.MonkeyPatch, features: Tensor) -> None:
+    values = torch.rand(features.shape[1], 3)
+    expected = PermutohedralFilter(features)(values)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    torch.testing.assert_close(PermutohedralFilter(features)(values), expected)

@@ -54,7 +54,7 @@ def test_one_process_works_alone_on_the_device_asked_for() -> None:
 
 
 def test_fp32_does_not_mean_tf32() -> None:
-    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    switches: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [switch.allow_tf32 for switch in switches]
     try:
         for switch in switches:
