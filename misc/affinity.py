@@ -14,6 +14,9 @@ from torch import Tensor
 
 from misc.csr import csr_matrix, csr_product
 
+MAX_ENTRIES = 2**31 - 1
+"""Entries are numbered in int32."""
+
 
 class SearchPath(NamedTuple):
     """The pixels looked at between a pixel and its neighbour at (dy, dx), both ends included."""
@@ -54,6 +57,11 @@ def search_paths(radius: int) -> tuple[SearchPath, ...]:
         for dy, dx in offsets
     ]
     return tuple(sorted(paths, key=lambda path: len(path.pixels)))
+
+
+def most_entries(pixels: int, radius: int) -> int:
+    """Entries of the affinity matrix of so many pixels, had all of them all their neighbours."""
+    return pixels * (2 * len(search_paths(radius)) + 1)
 
 
 def _affinity_planes(boundary: Tensor, beta: float, radius: int) -> Tensor:
@@ -111,11 +119,19 @@ def affinity_matrix(boundary: Tensor, *, beta: float = 5, radius: int = 5) -> Te
 
     Returns:
         Symmetric block-diagonal CSR matrix (B*h*w, B*h*w) in float64, ones on its diagonal.
+
+    Raises:
+        ValueError: a setting is out of range, or the images have more pixels than can be joined.
     """
     if beta <= 0 or radius < 1:
         raise ValueError(f"affinity: needs beta > 0 and radius >= 1, got {beta} and {radius}")
     boundary = boundary.reshape(-1, *boundary.shape[-2:])
     batch, h, w = boundary.shape
+    if most_entries(batch * h * w, radius) > MAX_ENTRIES:
+        raise ValueError(
+            f"affinity: {batch} x {h} x {w} pixels with their neighbours within {radius} are more "
+            f"than {MAX_ENTRIES} entries; pass fewer images at once, or smaller ones"
+        )
     planes = _affinity_planes(boundary.double(), beta, radius)
     structure = _grid_structure(h, w, radius, boundary.device)
     values = planes.reshape(batch, -1).index_select(1, structure.sources).flatten()

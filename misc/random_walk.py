@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from misc.affinity import transition_matrix
+from misc.affinity import most_entries, transition_matrix
 from misc.csr import csr_product
 
 METHODS = ("chebyshev", "exact")
@@ -20,6 +20,13 @@ METHODS = ("chebyshev", "exact")
 # The truncated sum differs from the power by at most twice this (in the norm that D weighs). The
 # score of a lone pixel sinks to 1e-4 of itself; even there 1e-10 stays below 1e-7 of the maximum.
 CHEBYSHEV_TOLERANCE = 1e-10
+
+MAX_JOINED = 2**26
+"""Entries of the matrix and its vectors that several images may have together, some 2 GiB in all:
+five times those of sixteen VOC images."""
+
+Pair = tuple[Tensor, Tensor]
+"""cam (K,h,w) and boundary (h,w) of an image."""
 
 
 def chebyshev_coefficients(power: int, tolerance: float = CHEBYSHEV_TOLERANCE) -> list[float]:
@@ -99,7 +106,7 @@ def random_walk(
 
 @torch.no_grad()
 def random_walk_many(
-    pairs: Sequence[tuple[Tensor, Tensor]],
+    pairs: Sequence[Pair],
     *,
     beta: float = 5,
     exp_times: int = 8,
@@ -109,8 +116,9 @@ def random_walk_many(
     """`random_walk` of several images (cam, boundary) of any sizes in one block-diagonal product.
 
     Fills a GPU, where a single image leaves it idle; on a CPU one image at a time is faster and
-    takes less memory. Images are padded to the largest of them by walls, which changes nothing.
-    Settings, results (in the order of `pairs`) and errors as for `random_walk`.
+    takes less memory. Images are padded to the largest of them by walls, which changes nothing;
+    more than `MAX_JOINED` lets in are walked in several products. Settings, results (in the order
+    of `pairs`) and errors as for `random_walk`.
     """
     if method not in METHODS:
         raise ValueError(f"random walk: method is one of {METHODS}, not {method!r}")
@@ -118,9 +126,43 @@ def random_walk_many(
         raise ValueError(f"random walk: exp_times must be at least 0, got {exp_times}")
     for cam, boundary in pairs:
         _check_pair(cam, boundary)
+    return [
+        walked
+        for group in _groups(pairs, radius)
+        for walked in _walk_together(group, beta, 2**exp_times, radius, method)
+    ]
+
+
+def _groups(pairs: Sequence[Pair], radius: int) -> Iterator[list[Pair]]:
+    """Portions of `pairs`, in order, that are small enough to be walked together."""
+    group: list[Pair] = []
+    for pair in pairs:
+        if group and _joined_entries([*group, pair], radius) > MAX_JOINED:
+            yield group
+            group = []
+        group.append(pair)
+    if group:
+        yield group
+
+
+def _joined_entries(pairs: Sequence[Pair], radius: int) -> int:
+    channels, h, w = _largest(pairs)
+    pixels = len(pairs) * h * w
+    return most_entries(pixels, radius) + pixels * channels
+
+
+def _largest(pairs: Sequence[Pair]) -> tuple[int, int, int]:
+    channels, h, w = map(max, zip(*(cam.shape for cam, _ in pairs), strict=True))
+    return channels, h, w
+
+
+def _walk_together(
+    pairs: Sequence[Pair], beta: float, steps: int, radius: int, method: str
+) -> list[Tensor]:
+    """`random_walk_many` in one product."""
     if all(cam.numel() == 0 for cam, _ in pairs):
         return [cam.clone() for cam, _ in pairs]
-    channels, h, w = map(max, zip(*(cam.shape for cam, _ in pairs), strict=True))
+    channels, h, w = _largest(pairs)
     device = pairs[0][0].device
     cams = torch.zeros(len(pairs), h, w, channels, dtype=torch.float64, device=device)
     walls = torch.ones(len(pairs), h, w, dtype=torch.float64, device=device)
@@ -130,7 +172,7 @@ def random_walk_many(
         cams[index, :height, :width, : len(cam)] = cam.movedim(0, 2)
     cams *= 1 - walls[..., None]
     matrix = transition_matrix(walls, beta=beta, radius=radius)
-    walked = _walk(matrix, cams.reshape(-1, channels), 2**exp_times, method).view_as(cams)
+    walked = _walk(matrix, cams.reshape(-1, channels), steps, method).view_as(cams)
     return [
         scores.movedim(2, 0)[:, : cam.shape[1], : cam.shape[2]][: len(cam)].to(
             cam.dtype, memory_format=torch.contiguous_format, copy=True

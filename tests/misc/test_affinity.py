@@ -131,3 +131,9 @@ def test_made_in_inference_mode_and_used_outside() -> None:
 def test_settings_out_of_range_are_named(setting: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"needs .*{setting} "):
         affinity_matrix(torch.zeros(4, 5), **{setting: value})
+
+
+@pytest.mark.parametrize("size", [(3000, 125, 125), (6000, 6000)])
+def test_more_pixels_than_int32_can_number_are_refused(size: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="pass fewer images at once, or smaller ones"):
+        affinity_matrix(torch.zeros(1).expand(size))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,6 +197,24 @@ def test_many_images_walk_as_each_alone(method: str) -> None:
         alone = random_walk(*pair, method=method, beta=4, exp_times=6)
         assert walked.shape == alone.shape
         np.testing.assert_allclose(walked, alone, rtol=1e-6)
+
+
+def test_no_more_images_are_joined_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(9, 14, 3), (14, 9, 1), (5, 6, 0), (9, 14, 2), (30, 30, 2), (9, 14, 2)]
+    pairs = [random_pair(h, w, classes, seed) for seed, (h, w, classes) in enumerate(sizes)]
+    together = random_walk_many(pairs)
+    joined: list[int] = []
+
+    def counted(walls: Tensor, **settings: Any) -> Tensor:
+        joined.append(len(walls))
+        return transition_matrix(walls, **settings)
+
+    monkeypatch.setattr("misc.random_walk.transition_matrix", counted)
+    monkeypatch.setattr("misc.random_walk.MAX_JOINED", 72 * 3 * 14 * 14)
+    apart = random_walk_many(pairs)
+    assert joined == [3, 1, 1, 1]
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_repeats_exactly_whatever_the_number_of_threads() -> None:
