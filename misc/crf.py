@@ -5,6 +5,7 @@ Kraehenbuehl and Koltun, "Efficient inference in fully connected CRFs with Gauss
 potentials", NIPS 2011. Two backends give the same labels: pydensecrf (C++, CPU) and torch.
 """
 
+import functools
 import importlib.util
 import math
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ DEEPLAB_CRF = CrfParams(
 class DenseCrf:
     """The CRF of one image; whatever depends only on image and parameters is built once.
 
+    It is built when first needed, so an image that is a tensor must stay as it is.
     Labels and probabilities may be numpy arrays or tensors; results are of the same kind,
     tensors on the CRF's device.
     """
@@ -69,7 +71,8 @@ class DenseCrf:
     ) -> None:
         """Take `image` (H,W,3) uint8 RGB.
 
-        Raises UserError on another image, an unknown backend and one that cannot run.
+        Raises UserError on another image, an unknown backend and one that cannot run; standard
+        deviations too small for a lattice are found when it is built, by the first inference.
         """
         pixels = _as_tensor(image)
         if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
@@ -80,12 +83,15 @@ class DenseCrf:
         self.params = params
         self.device = torch.device(device)
         self.backend = choose_backend(backend, self.device)
+        self._pixels = pixels
         self._size = tuple(pixels.shape[:2])
-        self._field: _MeanField
+
+    @functools.cached_property
+    def _field(self) -> "_MeanField":
+        """The mean field with its lattices, which take most of the time; one label needs none."""
         if self.backend == "torch":
-            self._field = TorchMeanField(pixels.to(self.device), **asdict(params))
-        else:
-            self._field = _PydensecrfField(pixels.cpu(), params)
+            return TorchMeanField(self._on_device(self._pixels), **asdict(self.params))
+        return _PydensecrfField(self._pixels.cpu(), self.params)
 
     def from_labels(self, labels: Array, num_labels: int, gt_prob: float = 0.7) -> Array:
         """Sharpen `labels` (H,W) in 0..num_labels-1; returns uint8 (H,W).
@@ -114,7 +120,7 @@ class DenseCrf:
 
         Raises UserError on another size than the image's.
         """
-        given = _as_tensor(probabilities).to(self.device, torch.float32)
+        given = self._on_device(_as_tensor(probabilities)).float()
         if given.ndim != 3 or tuple(given.shape[1:]) != self._size:
             raise UserError(
                 f"The CRF got probabilities {tuple(given.shape)} for an image of {self._size}. "
@@ -127,8 +133,9 @@ class DenseCrf:
         if not 1 <= num_labels <= MAX_LABELS:
             raise UserError(f"The CRF takes 1 to {MAX_LABELS} labels, got {num_labels}.")
         for each in labels:
-            self._check_labels(each, num_labels)
-        stacked = torch.stack([each.to(self.device) for each in labels])
+            self._check_size(each)
+        stacked = torch.stack([self._on_device(each) for each in labels])
+        self._check_range(stacked, num_labels)
         return self._infer(unary_from_labels(stacked, num_labels, gt_prob))
 
     def _infer(self, unary: Tensor) -> Tensor:
@@ -137,13 +144,20 @@ class DenseCrf:
             return torch.ones_like(unary)
         return self._field.infer(unary.flatten(2)).unflatten(2, self._size)
 
-    def _check_labels(self, labels: Tensor, num_labels: int) -> None:
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        # Only towards a device: on the way back the CPU would read before it has all.
+        return tensor.to(self.device, non_blocking=self.device.type != "cpu")
+
+    def _check_size(self, labels: Tensor) -> None:
         if tuple(labels.shape) != self._size:
             raise UserError(
                 f"The CRF got labels {tuple(labels.shape)} for an image of {self._size}. "
                 "Resize one to the other."
             )
-        lowest, highest = (int(extreme) for extreme in labels.aminmax())
+
+    def _check_range(self, labels: Tensor, num_labels: int) -> None:
+        # One look at all of them, since a GPU is waited for.
+        lowest, highest = (int(extreme) for extreme in torch.stack(labels.aminmax()).tolist())
         if not 0 <= lowest <= highest < num_labels:
             raise UserError(
                 f"The CRF got labels {lowest} to {highest}, expected 0 to {num_labels - 1}. "

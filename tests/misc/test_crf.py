@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from misc.crf import DEEPLAB_CRF, MASK_CRF, PSA_CRF, SEED_CRF, CrfParams, DenseCrf
 from misc.errors import UserError
+from misc.mean_field import TorchMeanField
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VARIANTS = {
@@ -104,6 +106,37 @@ def test_an_image_without_classes_is_all_background(image: np.ndarray, backend: 
     labels = DenseCrf(image, backend=backend).from_labels(np.zeros((12, 17), np.uint8), 1)
     np.testing.assert_array_equal(labels, np.zeros((12, 17)))
     assert labels.dtype == np.uint8
+
+
+def test_no_lattice_is_built_where_none_is_needed(
+    image: np.ndarray, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image without classes has one label; its CRF would take as long as any other's."""
+
+    def refuse(*_arguments: object, **_settings: object) -> None:
+        raise AssertionError("builds a lattice")
+
+    monkeypatch.setattr("misc.crf.TorchMeanField", refuse)
+    monkeypatch.setattr("misc.crf._PydensecrfField", refuse)
+    crf = DenseCrf(image, backend=backend)
+    assert not crf.from_labels(np.zeros((12, 17), np.uint8), 1).any()
+    assert (crf.from_probabilities(np.ones((1, 12, 17), np.float32)) == 1).all()
+    with pytest.raises(AssertionError, match="builds a lattice"):
+        crf.from_labels(np.zeros((12, 17), np.uint8), 2)
+
+
+def test_lattices_are_built_once(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[object] = []
+
+    def counted(*arguments: Any, **settings: Any) -> TorchMeanField:
+        built.append(arguments)
+        return TorchMeanField(*arguments, **settings)
+
+    monkeypatch.setattr("misc.crf.TorchMeanField", counted)
+    crf = DenseCrf(image, backend="torch")
+    for num_labels in (2, 3):
+        crf.from_labels(np.zeros((12, 17), np.uint8), num_labels)
+    assert len(built) == 1
 
 
 def test_a_small_hole_in_a_uniform_image_is_filled(backend: str) -> None:
