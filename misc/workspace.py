@@ -1,161 +1,49 @@
-"""Where artefacts live: whole files only, what is pending, and which settings made them."""
+"""Where artefacts live, what is pending, and which settings made them.
 
-import contextlib
-import hashlib
-import json
+Whole files and records come from here too: a step needs no other module to keep what it makes.
+"""
+
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from misc.errors import UserError
+from misc.record import Record, claim_record
+from misc.whole_files import (
+    PARTIAL_SUFFIX,
+    atomic_write,
+    content_digest,
+    digest,
+    read_json,
+    remove_partial_files,
+    stat_digest,
+    write_json,
+)
+
+__all__ = [
+    "PARTIAL_SUFFIX",
+    "ArtefactFolder",
+    "Record",
+    "WeightsFile",
+    "atomic_write",
+    "claim_record",
+    "content_digest",
+    "digest",
+    "read_json",
+    "remove_partial_files",
+    "stat_digest",
+    "write_json",
+]
 
 RECORD_NAME = "settings.json"
-PARTIAL_SUFFIX = ".partial"
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` when the block ends well, else not at all.
-
-    Args:
-        path: where the file goes; an existing one is replaced. Its folder is made.
-
-    Yields:
-        The open temporary file in the same folder.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
-    try:
-        with open(partial, "wb") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
-    with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """Content of a JSON file that this project wrote.
-
-    Raises:
-        UserError: if it is not valid JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}). Delete it and run again.") from None
-
-
-def digest(content: Any) -> str:
-    """Short fingerprint of anything JSON can hold."""
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def stat_digest(paths: Iterable[Path]) -> str:
-    """Fingerprint of files by name, size and time of change; a missing file counts as such."""
-    sha = hashlib.sha256()
-    for path in paths:
-        try:
-            status = path.stat()
-            sha.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-        except FileNotFoundError:
-            sha.update(f"{path.name}\0missing\n".encode())
-    return sha.hexdigest()[:16]
-
-
-def content_digest(path: Path) -> str:
-    """Fingerprint of a file's bytes."""
-    with open(path, "rb") as file:
-        sha = hashlib.sha256()
-        while block := file.read(1 << 22):
-            sha.update(block)
-    return sha.hexdigest()[:16]
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Delete what an interrupted run left half-written in `folder`."""
-    for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
-        path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Record:
-    """What made an artefact: the settings of its step and fingerprints of its inputs."""
-
-    settings: dict[str, Any]
-    inputs: dict[str, str]
-    # What a setting is where the settings lack it: it came later, and this changes nothing.
-    usual: dict[str, Any] = field(default_factory=dict, compare=False)
-
-    def digest(self) -> str:
-        """Fingerprint of the record, as input of later steps."""
-        return digest([self.settings, self.inputs])
-
-    def write(self, path: Path) -> None:
-        """Write the record as JSON."""
-        write_json(path, {"settings": self.settings, "inputs": self.inputs})
-
-    @staticmethod
-    def read(path: Path) -> "Record | None":
-        """The record at `path`; None if there is none.
-
-        Raises:
-            UserError: if the file is not a record.
-        """
-        if not path.exists():
-            return None
-        content = read_json(path)
-        if not isinstance(content, dict) or not {"settings", "inputs"} <= content.keys():
-            raise UserError(f"{path} is not a record of settings. Delete it and run again.")
-        return Record(content["settings"], content["inputs"])
-
-    def demand_equal(self, earlier: "Record", what: str, remedy: str) -> None:
-        """Refuse to run on with other settings or inputs than `earlier`.
-
-        Raises:
-            UserError: naming each setting and input that differs.
-        """
-        was, now = ({**self.usual, **each.settings} for each in (earlier, self))
-        names = [n for n in sorted(was.keys() | now.keys()) if was.get(n) != now.get(n)]
-        changes = [f"--{name} was {was.get(name)}, is {now.get(name)}" for name in names]
-        changes += [
-            f"its input changed: {name}"
-            for name in sorted(self.inputs.keys() | earlier.inputs.keys())
-            if self.inputs.get(name) != earlier.inputs.get(name)
-        ]
-        if changes:
-            raise UserError(
-                f"{what} was made otherwise than this run would make it:\n  "
-                + "\n  ".join(changes)
-                + f"\nPass --overwrite to redo it, {remedy}, or set the settings back."
-            )
-
-
-def claim_record(path: Path, record: Record, what: str, remedy: str) -> None:
-    """Compare `record` with the one at `path`, or write it there if there is none.
-
-    Raises:
-        UserError: if what the earlier record describes was made by other settings or inputs.
-    """
-    earlier = Record.read(path)
-    if earlier is None:
-        record.write(path)
-    else:
-        record.demand_equal(earlier, what, remedy)
+SEAL = "weights"  # in the record of weights: their fingerprint; null while they are trained
 
 
 class WeightsFile:
     """A network's weights with the record of what made them and the state of their training.
 
-    Weights without a record were made by somebody else and are taken as they are.
+    Weights that the record does not speak of were made by somebody else and are taken as they are.
     """
 
     def __init__(self, path: Path, flag: str) -> None:
@@ -178,13 +66,29 @@ class WeightsFile:
         return self.path.is_file()
 
     def is_foreign(self) -> bool:
-        """True for weights without a record of ours."""
-        return self.exists() and not self.record_path.exists()
+        """True for weights without a record of ours, or other ones than it speaks of."""
+        if not self.exists() or not self.record_path.exists():
+            return self.exists()
+        content = self._record()
+        return SEAL in content and content[SEAL] != self.state_digest()
 
-    def claim(self, record: Record, *, overwrite: bool = False) -> bool:
+    def is_begun(self) -> bool:
+        """True if a training of ours was stopped before it had finished."""
+        if self.exists() or not self.record_path.exists():
+            return False
+        return self.checkpoint_path.exists() or self._record().get(SEAL, "") is None
+
+    def _record(self) -> dict[str, Any]:
+        Record.read(self.record_path)  # which refuses what is no record
+        return read_json(self.record_path)
+
+    def claim(self, record: Record, *, overwrite: bool = False, sealed: bool = False) -> bool:
         """Make the file ours: compare with its record, or write one.
 
-        With `overwrite`, weights and training state are deleted first.
+        Args:
+            record: what this run would train the weights from.
+            overwrite: delete weights and training state of ours first.
+            sealed: until `keep` ends the training, weights that appear here are somebody else's.
 
         Returns:
             True if there are no finished weights: they are to be trained.
@@ -192,14 +96,31 @@ class WeightsFile:
         Raises:
             UserError: if the weights there were trained by other settings.
         """
-        if overwrite:
+        if overwrite and not self.is_foreign():
             # The record goes last: whatever is left of a broken deletion is still known as ours.
             for path in (self.path, self.checkpoint_path, self.record_path):
                 path.unlink(missing_ok=True)
         remedy = f"name another {self.flag}"
-        claim_record(self.record_path, record, f"{self.path}", remedy)
+        more = {SEAL: None} if sealed else None
+        claim_record(self.record_path, record, f"{self.path}", remedy, more)
         remove_partial_files(self.path.parent)
-        return not self.exists()
+        if not self.exists():
+            return True
+        self.checkpoint_path.unlink(missing_ok=True)  # where a run was stopped just before this
+        return False
+
+    def keep(self, save: Callable[[Path], None]) -> None:
+        """End a training that was claimed: the weights, their seal, and no more training state.
+
+        Args:
+            save: writes the weights to the path that it is given.
+        """
+        new = self.path.with_name(f".{self.path.name}{PARTIAL_SUFFIX}")
+        save(new)
+        # The seal comes first: stopped in between, the weights are still to be trained.
+        write_json(self.record_path, self._record() | {SEAL: content_digest(new)})
+        os.replace(new, self.path)
+        self.checkpoint_path.unlink(missing_ok=True)
 
     def state_digest(self) -> str:
         """Fingerprint of the weights."""

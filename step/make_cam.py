@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,10 @@ from misc.errors import UserError
 from misc.log import progress
 from misc.training import loader_options
 from misc.workspace import Record, atomic_write
-from net.cam import CamClassifier, combine_scales
+from net.cam import combine_scales
 from step.context import Context
 from step.networks import build_classifier
-from step.preflight import image_problems, tag_problems, weights_problems
+from step.preflight import image_problems, problems_of, tag_problems, weights_problems
 from voc12.dataloader import ImagePyramids
 
 logger = logging.getLogger(__name__)
@@ -31,11 +32,24 @@ def preflight(context: Context) -> list[str]:
         return [context.cams.mixture(missing)] if missing else []
     wanted = context.cams_to_make()
     if not wanted:
-        return []
+        return problems_of(lambda: _demand_settings(context))
     problems = image_problems(context.dataset, wanted) + tag_problems(context)
     if "train_cam" not in context.requested:
         problems += weights_problems(context.cam_weights, "train_cam")
     return problems
+
+
+def _demand_settings(context: Context) -> None:
+    """Refuse CAMs of other settings where the weights are gone; with weights, `claim` does.
+
+    Raises:
+        UserError: naming each setting that differs.
+    """
+    cams = context.cams
+    earlier = Record.read(cams.record_path)
+    if earlier is not None and not context.cam_weights.exists():
+        record = replace(_record(context), inputs=earlier.inputs)
+        record.demand_equal(earlier, f"What {cams.folder} holds", f"name another {cams.flag}")
 
 
 def _record(context: Context) -> Record:
@@ -43,7 +57,10 @@ def _record(context: Context) -> Record:
     config = context.config
     settings = config.subset(SETTINGS) | {"tags_from": context.tags_source}
     settings |= {k: v for k, v in config.subset(tuple(USUAL)).items() if v != USUAL[k]}
-    return Record(settings, {"cam weights": context.cam_weights.state_digest()}, USUAL)
+    weights = context.cam_weights
+    trained = None if weights.is_foreign() else Record.read(weights.record_path)
+    trained_with = None if trained is None else trained.settings
+    return Record(settings, {"cam weights": weights.state_digest()}, USUAL, trained_with)
 
 
 def run(context: Context) -> dict[str, Any] | None:
@@ -86,13 +103,9 @@ def _make(context: Context, ids: list[str]) -> Iterator[tuple[str, Cams]]:
         class_ids = context.class_ids(sample["image_id"])
         with runtime.accelerator.autocast():
             maps = [
-                _pair_map(classifier, level.to(runtime.device, non_blocking=True))
+                classifier.cams_of_pair(level.to(runtime.device, non_blocking=True))
                 for level in sample["levels"]
             ]
         height, width = sample["image"].shape[:2]
         cam, high_res = combine_scales(maps, (height, width), class_ids.tolist())
         yield sample["image_id"], Cams(class_ids, cam.cpu().numpy(), high_res.cpu().numpy())
-
-
-def _pair_map(classifier: CamClassifier, x_pair: torch.Tensor) -> torch.Tensor:
-    return classifier.cams_of_pair(x_pair)

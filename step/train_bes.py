@@ -1,6 +1,7 @@
 """Train the boundary network on the boundary labels, guided by saliency."""
 
 import logging
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ def preflight(context: Context) -> list[str]:
         return []
     ids = context.train_ids
     problems = image_problems(context.dataset, ids) + saliency_problems(context.dataset, ids)
-    if "make_boundary_label" not in context.requested:
+    are_given = context.boundary_labels.is_plugged_in(ids)
+    if are_given or "make_boundary_label" not in context.requested:
         problems += artefact_problems(context, context.boundary_labels, ids, "make_boundary_label")
     if context.config.bes_backbone == "cam" and "train_cam" not in context.requested:
         problems += weights_problems(context.cam_weights, "train_cam")
@@ -71,7 +73,9 @@ def run(context: Context) -> dict[str, Any] | None:
             "saliency maps": context.saliency_digest(context.train_ids),
         },
     )
-    if not context.runtime.on_main(lambda: weights.claim(record, overwrite=config.overwrite)):
+    if not context.runtime.on_main(
+        lambda: weights.claim(record, overwrite=config.overwrite, sealed=True)
+    ):
         return None
     return _train(context, record)
 
@@ -121,7 +125,6 @@ def _train(context: Context, record: Record) -> dict[str, Any]:
         desc="train_bes",
     )
     if runtime.is_main:
-        save_weights(network, context.bes_weights.path)
-        context.bes_weights.checkpoint_path.unlink(missing_ok=True)
+        context.bes_weights.keep(partial(save_weights, network))
     runtime.barrier()
     return {"images": trained.steps * plan.batch_size, "loss": trained.loss}

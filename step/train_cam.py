@@ -1,6 +1,7 @@
 """Train the tag classifier whose class activation maps everything else starts from."""
 
 import logging
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from misc.workspace import Record
 from net.cam import CamClassifier
 from step.context import Context
 from step.networks import build_classifier
-from step.preflight import image_problems, tag_problems
+from step.preflight import image_problems, problems_of, tag_problems
 from voc12.dataloader import ClassificationCrops
 
 logger = logging.getLogger(__name__)
@@ -30,18 +31,61 @@ SETTINGS = (
 
 def preflight(context: Context) -> list[str]:
     """What stands in the way of this step."""
-    if is_needless(context) or (context.cam_weights.exists() and not context.config.overwrite):
-        return []
+    weights = context.cam_weights
+    problems = problems_of(lambda: demand_settings_of_cams(context))
+    if is_needless(context):
+        wanted_by = _weights_wanted_by(context)
+        if wanted_by and not weights.exists():
+            problems.append(
+                f"{' and '.join(wanted_by)} needs the weights of a classifier, but none is trained "
+                f"where CAMs were put into {context.cams.folder}. Name its weights with "
+                f"{weights.flag}, or leave {' and '.join(wanted_by)} out."
+            )
+        return problems
+    if weights.exists() and not context.config.overwrite:
+        return problems
     ids = [*context.train_ids, *context.val_ids_if_any()]
-    return image_problems(context.dataset, ids) + tag_problems(context)
+    return problems + image_problems(context.dataset, ids) + tag_problems(context)
 
 
 def is_needless(context: Context) -> bool:
-    """True if every CAM is there already, or weights were plugged in."""
-    if context.cam_weights.is_foreign():
+    """True if weights or all CAMs were plugged in, or ours are there and ask for no new weights."""
+    weights = context.cam_weights
+    if weights.is_foreign():
         return True
-    all_there = not context.cams_without_file(context.cam_ids)
-    return all_there and (context.cams_are_plugged_in() or not context.cam_weights.exists())
+    if context.cams_without_file(context.cam_ids):
+        return False
+    if context.cams_are_plugged_in():
+        return True
+    is_redone = context.config.overwrite or weights.is_begun()
+    return not (weights.exists() or is_redone or _weights_wanted_by(context))
+
+
+def _weights_wanted_by(context: Context) -> list[str]:
+    """The flags by which this run trains other networks from the classifier."""
+    config, wanted_by = context.config, []
+    trains_bes = config.overwrite or not context.bes_weights.exists()
+    if config.bes_backbone == "cam" and "train_bes" in context.requested and trains_bes:
+        wanted_by.append("--bes_backbone cam")
+    if config.seg_init == "cam" and "train_seg" in context.requested:
+        wanted_by.append("--seg_init cam")
+    return wanted_by
+
+
+def demand_settings_of_cams(context: Context) -> None:
+    """Refuse to take our CAMs for this run's if weights trained otherwise, now gone, made them.
+
+    Raises:
+        UserError: naming each setting that differs.
+    """
+    weights, config = context.cam_weights, context.config
+    if config.overwrite or weights.exists() or weights.is_begun():
+        return
+    cams = Record.read(context.cams.record_path)
+    if cams is not None and cams.trained_with is not None:
+        now, then = Record(config.subset(SETTINGS), {}), Record(cams.trained_with, {})
+        remedy = f"name another {context.cams.flag}"
+        now.demand_equal(then, f"What {context.cams.folder} holds", remedy)
 
 
 def run(context: Context) -> dict[str, Any] | None:
@@ -65,7 +109,7 @@ def run(context: Context) -> dict[str, Any] | None:
         },
     )
     if not context.runtime.on_main(
-        lambda: weights.claim(record, overwrite=context.config.overwrite)
+        lambda: weights.claim(record, overwrite=context.config.overwrite, sealed=True)
     ):
         return None
     return _train(context, record)
@@ -121,8 +165,7 @@ def _train(context: Context, record: Record) -> dict[str, Any]:
         after_epoch=lambda epoch: _report_validation_loss(context, classifier, epoch),
     )
     if runtime.is_main:
-        save_weights(classifier, context.cam_weights.path)
-        context.cam_weights.checkpoint_path.unlink(missing_ok=True)
+        context.cam_weights.keep(partial(save_weights, classifier))
     runtime.barrier()
     return {"images": trained.steps * plan.batch_size, "loss": trained.loss}
 

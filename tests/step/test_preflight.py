@@ -161,7 +161,8 @@ def test_a_bad_cam_is_named_before_anything_starts(
     theirs = tmp_path / "cams"
     shutil.copytree(finished_run.out_dir / "cam", theirs, ignore=lambda *_: ["settings.json"])
     spoil_cams(theirs / f"{IDS[2]}.npy", change)
-    text = said(run(tiny_dataset, tmp_path / "out", f"--cam_out_dir={theirs}"))
+    flags = [f"--cam_out_dir={theirs}", "--bes_backbone=pretrained"]
+    text = said(run(tiny_dataset, tmp_path / "out", *flags))
     assert text.count(str(theirs / f"{IDS[2]}.npy")) == 1, "one problem, said once"
     assert text.count("A problem before anything was started") == 1
     assert message in text
@@ -173,10 +174,11 @@ def test_cams_that_are_missing_or_unreadable_are_named_before_anything_starts(
     theirs = tmp_path / "cams"
     shutil.copytree(finished_run.out_dir / "cam", theirs, ignore=lambda *_: ["settings.json"])
     cut_off(theirs / f"{IDS[3]}.npy")
-    text = said(run(tiny_dataset, tmp_path / "out", f"--cam_out_dir={theirs}"))
+    flags = [f"--cam_out_dir={theirs}", "--bes_backbone=pretrained"]
+    text = said(run(tiny_dataset, tmp_path / "out", *flags))
     assert f"{theirs / IDS[3]}.npy is not read: it is truncated" in text
     (theirs / f"{IDS[2]}.npy").unlink()
-    text = said(run(tiny_dataset, tmp_path / "out", f"--cam_out_dir={theirs}"))
+    text = said(run(tiny_dataset, tmp_path / "out", *flags))
     assert f"{theirs} holds files that were put there, but none of 1 images, {IDS[2]}" in text
     assert "2 problems before anything was started" in text
 

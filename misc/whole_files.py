@@ -1,0 +1,84 @@
+"""Files that are whole or not there at all, and fingerprints of what they hold."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from misc.errors import UserError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` when the block ends well, else not at all.
+
+    Args:
+        path: where the file goes; an existing one is replaced. Its folder is made.
+
+    Yields:
+        The open temporary file in the same folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file that this project wrote.
+
+    Raises:
+        UserError: if it is not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}). Delete it and run again.") from None
+
+
+def digest(content: Any) -> str:
+    """Short fingerprint of anything JSON can hold."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def stat_digest(paths: Iterable[Path]) -> str:
+    """Fingerprint of files by name, size and time of change; a missing file counts as such."""
+    sha = hashlib.sha256()
+    for path in paths:
+        try:
+            status = path.stat()
+            sha.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        except FileNotFoundError:
+            sha.update(f"{path.name}\0missing\n".encode())
+    return sha.hexdigest()[:16]
+
+
+def content_digest(path: Path) -> str:
+    """Fingerprint of a file's bytes."""
+    with open(path, "rb") as file:
+        sha = hashlib.sha256()
+        while block := file.read(1 << 22):
+            sha.update(block)
+    return sha.hexdigest()[:16]
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete what an interrupted run left half-written in `folder`."""
+    for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
+        path.unlink(missing_ok=True)
