@@ -34,11 +34,13 @@ def scores_to_regions(scores: Array, image_size: tuple[int, int], background_sco
 
 def _strongest(scores: Tensor, image_size: tuple[int, int], background_score: float) -> Tensor:
     height, width = image_size
-    if len(scores) == 0 or scores.max() <= 0:
+    if len(scores) == 0:
         return torch.zeros(image_size, dtype=torch.uint8, device=scores.device)
     stretched = F.interpolate(
         scores[None], scale_factor=WALK_STRIDE, mode="bilinear", align_corners=False
     )[0, :, :height, :width]
-    shares = stretched / stretched.max()
+    peak = stretched.amax()
+    # Without a look at the peak, for which a GPU would have to be waited for.
+    shares = stretched / torch.where(peak > 0, peak, 1)
     strongest, index = shares.max(dim=0)
     return torch.where(strongest > background_score, index + 1, 0).to(torch.uint8)

@@ -1,5 +1,6 @@
 """Rescale, flip, crop and normalise, jointly over an image and the maps that belong to it."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,15 +56,21 @@ def normalize_crops(crops: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     Returns:
         float32 (B,3,S,S), exactly 0 outside the boxes.
     """
-    mean = torch.tensor(IMAGENET_MEAN, device=crops.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=crops.device).view(1, 3, 1, 1)
-    top, bottom, left, right = boxes.to(crops.device).T[..., None]
+    mean, std = _imagenet_statistics(crops.device)
+    top, bottom, left, right = boxes.to(crops.device, non_blocking=not crops.is_cpu).T[..., None]
     rows = torch.arange(crops.shape[-2], device=crops.device)
     columns = torch.arange(crops.shape[-1], device=crops.device)
     inside_rows = (rows >= top) & (rows < bottom)
     inside_columns = (columns >= left) & (columns < right)
     inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
     return (crops / 255.0 - mean) / std * inside
+
+
+@functools.cache
+def _imagenet_statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation (1,3,1,1) on `device`, sent there once."""
+    mean, std = (torch.tensor(each, device=device) for each in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
 
 @dataclass(frozen=True)
