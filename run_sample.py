@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from misc.config import Config, add_settings, config_from_args
-from misc.errors import MENDABLE, UserError
+from misc.errors import MENDABLE, UserError, with_remedy
 from misc.log import setup_logging
 from misc.peers import RUN_LOST, PeerLost, watched_peers
 from misc.presets import apply_preset
@@ -119,13 +119,16 @@ def is_requested(step: Step, args: argparse.Namespace) -> bool:
     return step.in_demo if args.demo else step.is_default
 
 
-def run_steps(config: Config, steps: Sequence[Step], ending: str = "") -> ScoreFile:
+def run_steps(
+    config: Config, steps: Sequence[Step], ending: str = "", *, with_table: bool = True
+) -> ScoreFile:
     """Check the inputs of all `steps`, run them in order, and keep what they say.
 
     Args:
         config: the settings.
         steps: the steps, in their order.
         ending: added to the steps' names in the scores.
+        with_table: print what each step said.
 
     Returns:
         the scores, as they stand in `<out_dir>/scores.json`.
@@ -147,8 +150,9 @@ def run_steps(config: Config, steps: Sequence[Step], ending: str = "") -> ScoreF
     for name, module in modules.items():
         run_step(context, f"{name}{ending}", module, scores)
     if runtime.is_main:
-        names = [f"{name}{ending}" for name in modules]
-        sys.stdout.write(f"\n{results_table(scores, names)}\n")
+        if with_table:
+            names = [f"{name}{ending}" for name in modules]
+            sys.stdout.write(f"\n{results_table(scores, names)}\n")
         try:
             make_panels.run(context)
         except UserError as error:  # the run is done and reported: a picture is no reason to fail
@@ -163,9 +167,9 @@ def check_inputs(context: "Context", modules: Iterable[ModuleType]) -> None:
         UserError: every problem of every step, in one message.
     """
     from step.disk_use import planned, space_problems
-    from step.preflight import report
+    from step.preflight import report, setting_problems
 
-    problems: list[str] = []
+    problems = setting_problems(context)
     for module in modules:
         try:
             problems += module.preflight(context)
@@ -204,6 +208,9 @@ def run_step(context: "Context", name: str, module: ModuleType, scores: ScoreFil
         return
     if scores_only:
         result["made_from"] = made_from
+    # A row's own: those beside all rows are of the last run, this row may be of an earlier one.
+    names = (*getattr(module, "SETTINGS", ()), *getattr(module, "USUAL", ()))
+    result |= {"settings": context.config.subset(names), "seed": context.config.seed}
     result |= {"seconds": seconds, "images_per_second": result["images"] / seconds}
     scores.put(name, result)
     if context.runtime.is_main:
@@ -279,6 +286,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "cam_momentum": 0.9,
     "cam_learning_rate": 0.05,
     "cam_classifier_rate": 1.0,
+    "cam_scales": (1.0, 0.5, 1.5),
     "bes_crop_size": 160,
     "bes_batch_size": 8,
     "bes_num_epoches": 20,
@@ -290,9 +298,9 @@ DEMO_SETTINGS: dict[str, Any] = {
     "seg_crop": 96,
     "seg_batch_size": 8,
     "seg_accumulation": 1,
-    "seg_iters": 24,
-    "seg_val_every": 24,
-    "seg_learning_rate": 1e-3,
+    "seg_iters": 40,
+    "seg_val_every": 0,
+    "seg_learning_rate": 4e-3,
     "seg_pyramid": (1.0, 0.5),
     "seg_test_scales": (1.0, 0.5),
     "seed": 0,
@@ -318,7 +326,6 @@ def run_demo(args: argparse.Namespace) -> None:
     sbe = config_from_args(args)
     runtime = make_runtime(sbe.device, sbe.precision, sbe.num_workers)
     runtime.on_main(lambda: draw_dataset(dataset, **DEMO_DATASET, seed=sbe.seed))
-    run_steps(sbe, steps)
     bes = dataclasses.replace(
         sbe,
         saliency="none",
@@ -336,33 +343,39 @@ def run_demo(args: argparse.Namespace) -> None:
     )
     with_saliency = [step for step in steps if step.name in STEPS_WITH_SALIENCY]
     with_labels = [step for step in steps if step.name in STEPS_WITH_LABELS]
-    run_steps(bes, with_saliency, BES_ENDING)
-    scores = run_steps(supervised, with_labels, GT_ENDING)
-    sys.stdout.write(f"\n{comparison_table(scores)}\n\n{segmentation_table(scores)}\n")
+    run_steps(sbe, steps, with_table=False)
+    run_steps(bes, with_saliency, BES_ENDING, with_table=False)
+    scores = run_steps(supervised, with_labels, GT_ENDING, with_table=False)
+    if runtime.is_main:
+        sys.stdout.write(f"\n{comparison_table(scores)}\n")
 
 
 def comparison_table(scores: ScoreFile) -> str:
-    """CAM, BES and SBE side by side, mIoU in percent."""
+    """CAM, BES, SBE and what DeepLab-v2 learnt side by side: mIoU in percent, seconds a step."""
     cam = scores.step("eval_cam")
-    bes, sbe = scores.step(f"eval_sem_seg{BES_ENDING}"), scores.step("eval_sem_seg")
     rows = []
     if cam:
-        threshold = f"CAM (best threshold, {cam['best_threshold']:g})"
-        rows.append([threshold, percent(cam["best"]["miou"]), "-"])
-    for name, result in (("BES (no saliency)", bes), ("SBE", sbe)):
+        name = f"CAM (best threshold, {cam['best_threshold']:g})"
+        seconds = _seconds(scores, ("train_cam", "make_cam", "eval_cam"))
+        rows.append([name, percent(cam["best"]["miou"]), "-", seconds])
+    for name, ending in (("BES (no saliency)", BES_ENDING), ("SBE", "")):
+        result = scores.step(f"eval_sem_seg{ending}")
         if result:
-            rows.append([name, percent(result["miou"]), percent(result["miou_crf"])])
-    return table(["masks of", "mIoU", "mIoU after CRF"], rows)
-
-
-def segmentation_table(scores: ScoreFile) -> str:
-    """The segmentation network on val, last checkpoint: from pseudo masks and from exact ones."""
-    rows = []
-    for name, ending in (("SBE", ""), ("exact masks (full supervision)", GT_ENDING)):
+            seconds = _seconds(scores, STEPS_WITH_SALIENCY, ending)
+            rows.append([name, percent(result["miou"]), percent(result["miou_crf"]), seconds])
+    for masks, ending in (("SBE's masks", ""), ("exact masks", GT_ENDING)):
         last = scores.step(f"eval_seg{ending}").get("last")
         if last:
-            rows.append([name, *(spread_text(last.get(key, {})) for key in ("miou", "miou_crf"))])
-    return table(["DeepLab-v2 trained on", "val mIoU", "val mIoU after CRF"], rows)
+            mious = [spread_text(last.get(key, {})) for key in ("miou", "miou_crf")]
+            seconds = _seconds(scores, STEPS_WITH_LABELS, ending)
+            rows.append([f"DeepLab-v2 on val, from {masks}", *mious, seconds])
+    return table(["masks of", "mIoU", "mIoU after CRF", "seconds a step"], rows)
+
+
+def _seconds(scores: ScoreFile, names: Iterable[str], ending: str = "") -> str:
+    """What each of the steps took, where it ran."""
+    took = {name: scores.step(f"{name}{ending}").get("seconds") for name in names}
+    return ", ".join(f"{name} {seconds:.0f}" for name, seconds in took.items() if seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -387,10 +400,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in MENDABLE:
             raise
-        logger.error("%s. Make room, or name another --out_dir.", error)
+        logger.error("%s", with_remedy(error))
         return USER_MISTAKE
     except KeyboardInterrupt:
-        logger.warning("Stopped. Run the same command again to go on.")
+        again = ", without --overwrite," if getattr(args, "overwrite", False) else ""
+        logger.warning("Stopped. Run the same command again%s to go on.", again)
         return INTERRUPTED
     return 0
 
