@@ -192,11 +192,6 @@ def crf_device(backend: str, device: torch.device) -> torch.device:
     return cpu if choose_backend(backend, cpu) == "pydensecrf" else device
 
 
-def is_accelerator(device: torch.device) -> bool:
-    """True where one process drives the device; CPUs are shared out to worker processes."""
-    return device.type != "cpu"
-
-
 def unary_from_labels(labels: Tensor, num_labels: int, gt_prob: float) -> Tensor:
     """Energies float32 (B,L,H,W): `labels` (B,H,W) hold with probability `gt_prob`.
 

@@ -163,6 +163,11 @@ def make_runtime(device: str, precision: str, num_workers: int) -> Runtime:
     return Runtime(accelerator, max(num_workers // local_ranks, min(num_workers, 1)))
 
 
+def is_accelerator(device: "torch.device") -> bool:
+    """True where one process drives the device; CPUs are shared out to worker processes."""
+    return device.type != "cpu"
+
+
 @functools.cache
 def multiprocessing_context() -> multiprocessing.context.BaseContext:
     """How worker processes start: never by forking this process and its threads."""

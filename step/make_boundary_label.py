@@ -17,9 +17,9 @@ from misc.boundary_label import (
     regions_to_mask,
 )
 from misc.cam_files import read_cams
-from misc.crf import SEED_CRF, DenseCrf, crf_device, is_accelerator
+from misc.crf import SEED_CRF, DenseCrf, crf_device
 from misc.log import progress
-from misc.runtime import Runtime, WorkerPool
+from misc.runtime import Runtime, WorkerPool, is_accelerator
 from misc.saliency import read_saliency
 from misc.training import loader_options
 from misc.visualize import write_palette_png

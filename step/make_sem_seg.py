@@ -11,23 +11,26 @@ import torch
 
 from misc.boundary_label import regions_to_mask
 from misc.cam_files import read_cams
-from misc.crf import MASK_CRF, DenseCrf, crf_device, is_accelerator
+from misc.crf import MASK_CRF, DenseCrf, crf_device
 from misc.errors import UserError
 from misc.log import progress
 from misc.pseudo_mask import scores_to_regions
 from misc.random_walk import random_walk_many
-from misc.runtime import WorkerPool
+from misc.runtime import WorkerPool, is_accelerator
 from misc.visualize import write_palette_png
 from misc.workspace import ArtefactFolder, Record, atomic_write
-from step.context import Context
-from step.predict import predict_boundaries
+from step.context import CamFile, Context
+from step.predict import with_boundaries
 from step.preflight import cam_problems, foreign_problems, image_problems, weights_problems
+from voc12.dataloader import ImagePyramids
+from voc12.files import VocDataset
 from voc12.lists import CRF_SUFFIX
 
 logger = logging.getLogger(__name__)
 
 IMAGES_A_WALK = 16  # on a GPU, which one image leaves idle
-Predicted = tuple[str, np.ndarray, torch.Tensor]
+Predicted = tuple[dict[str, Any], torch.Tensor]
+"""What `_Inputs` read of an image, and its boundary (h,w)."""
 
 SETTINGS = (
     "backbone", "beta", "exp_times", "sem_seg_bg_thres", "walk", "cam_format", "precision",
@@ -48,12 +51,39 @@ def preflight(context: Context) -> list[str]:
     return problems
 
 
+class _Inputs(ImagePyramids):
+    """What a mask is made of: the image, for the network, and its CAMs.
+
+    Both are read in the loader's workers while the network runs in this process.
+    """
+
+    def __init__(self, dataset: VocDataset, cam_files: dict[str, CamFile], cam_format: str) -> None:
+        super().__init__(dataset, list(cam_files))
+        self.cam_files = cam_files
+        self.cam_format = cam_format
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = super().__getitem__(index)
+        cams = read_cams(
+            self.cam_files[sample["image_id"]],
+            sample["image"].shape[:2],
+            num_classes=self.dataset.num_classes,
+            cam_format=self.cam_format,
+            parts=["cam"],
+        )
+        # A copy, since torch warns of sharing memory that numpy holds read-only.
+        return sample | {"class_ids": cams.class_ids, "cam": torch.tensor(cams.cam)}
+
+
 @dataclass(frozen=True)
 class Walked:
-    """One image after the random walk: scores (K,h,w), a tensor only where the CRF is on a GPU."""
+    """One image after the random walk: scores (K,h,w).
+
+    Image and scores are tensors only where the CRF is on a GPU.
+    """
 
     image_id: str
-    image: np.ndarray
+    image: np.ndarray | torch.Tensor
     class_ids: np.ndarray
     scores: np.ndarray | torch.Tensor
 
@@ -126,29 +156,18 @@ def _masks_of(context: Context, pool: WorkerPool, job: _Job, ids: list[str]) -> 
 def walk_images(context: Context, ids: list[str]) -> Iterator[Walked]:
     """The CAMs of `ids` after the random walk, in their order; scores where the network is."""
     config = context.config
-    cam_files = context.cam_files(ids)
+    inputs = _Inputs(context.dataset, context.cam_files(ids), config.cam_format)
     size = IMAGES_A_WALK if is_accelerator(context.runtime.device) else 1
-    for group in _groups(predict_boundaries(context, ids), size):
-        pairs, class_ids = [], []
-        for image_id, image, boundary in group:
-            cams = read_cams(
-                cam_files[image_id],
-                image.shape[:2],
-                num_classes=context.dataset.num_classes,
-                cam_format=config.cam_format,
-                parts=["cam"],
-            )
-            cam = torch.from_numpy(cams.cam).to(boundary.device, non_blocking=True)
-            pairs.append((cam, boundary))
-            class_ids.append(cams.class_ids)
+    for group in _groups(with_boundaries(context, inputs), size):
         walked = random_walk_many(
-            pairs, beta=config.beta, exp_times=config.exp_times, method=config.walk
+            [(read["cam"].to(edge.device, non_blocking=True), edge) for read, edge in group],
+            beta=config.beta,
+            exp_times=config.exp_times,
+            method=config.walk,
         )
-        _demand_finite(walked, [image_id for image_id, *_ in group], context)
-        for (image_id, image, _), ids_of_image, scores in zip(
-            group, class_ids, walked, strict=True
-        ):
-            yield Walked(image_id, image, ids_of_image, scores)
+        _demand_finite(walked, [read["image_id"] for read, _ in group], context)
+        for (read, _), scores in zip(group, walked, strict=True):
+            yield Walked(read["image_id"], read["image"], np.asarray(read["class_ids"]), scores)
 
 
 def _demand_finite(walked: list[torch.Tensor], ids: list[str], context: Context) -> None:
@@ -172,14 +191,14 @@ def _groups(predicted: Iterable[Predicted], size: int) -> Iterator[list[Predicte
 
 
 def _on_cpu(walked: Walked) -> Walked:
-    # An array: torch hands tensors to other processes through file descriptors, one each.
+    # Arrays: torch hands tensors to other processes through file descriptors, one each.
     scores = torch.as_tensor(walked.scores).cpu().numpy()
-    return replace(walked, scores=scores)
+    return replace(walked, image=np.asarray(walked.image), scores=scores)
 
 
 def _label(job: _Job, walked: Walked) -> Labelled:
     """Label one image on the device of `job`."""
-    size = walked.image.shape[:2]
+    size = (walked.image.shape[0], walked.image.shape[1])
     scores = torch.as_tensor(walked.scores).to(job.device)
     regions = scores_to_regions(scores, size, job.background_score)
     crf = DenseCrf(walked.image, MASK_CRF, backend=job.crf_backend, device=job.device)

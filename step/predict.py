@@ -1,6 +1,7 @@
 """What the trained networks say of whole images."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,21 +15,31 @@ from voc12.dataloader import ImagePyramids
 
 
 @torch.no_grad()
+def with_boundaries(
+    context: Context, images: ImagePyramids
+) -> Iterator[tuple[dict[str, Any], torch.Tensor]]:
+    """Each of `images` without its pyramid, and its boundary probability (h,w) at stride 4.
+
+    The boundary is float32 on the network's device, all else as the loader hands it over.
+    """
+    if not len(images):
+        return
+    runtime = context.runtime
+    network = build_boundary_network(context, load=True).to(runtime.device).eval()
+    loader = DataLoader(images, batch_size=None, **loader_options(runtime))
+    for sample in loader:
+        x_pair = sample.pop("levels")[0].to(runtime.device, non_blocking=True)
+        with runtime.accelerator.autocast():
+            boundary = network.boundary_of_pair(x_pair)
+        yield sample, boundary.float()
+
+
 def predict_boundaries(
     context: Context, ids: list[str]
 ) -> Iterator[tuple[str, np.ndarray, torch.Tensor]]:
     """Image id, image uint8 (H,W,3) and boundary probability (h,w) at stride 4 of each of `ids`."""
-    if not ids:
-        return
-    runtime = context.runtime
-    network = build_boundary_network(context, load=True).to(runtime.device).eval()
-    images = ImagePyramids(context.dataset, ids)
-    loader = DataLoader(images, batch_size=None, **loader_options(runtime))
-    for sample in loader:
-        x_pair = sample["levels"][0].to(runtime.device, non_blocking=True)
-        with runtime.accelerator.autocast():
-            boundary = network.boundary_of_pair(x_pair)
-        yield sample["image_id"], np.asarray(sample["image"]), boundary.float()
+    for sample, boundary in with_boundaries(context, ImagePyramids(context.dataset, ids)):
+        yield sample["image_id"], np.asarray(sample["image"]), boundary
 
 
 @torch.no_grad()

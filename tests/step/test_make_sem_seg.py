@@ -54,6 +54,24 @@ def test_the_order_of_work_on_a_gpu_gives_the_same_files(
             assert path.read_bytes() == (out_dir / name / path.name).read_bytes(), path
 
 
+def test_cams_are_read_beside_the_network(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the loader's workers, which this patch does not reach; here they would delay forwards."""
+
+    def refuse(*_arguments: object, **_settings: object) -> None:
+        raise AssertionError("CAMs are read in the process of the network")
+
+    monkeypatch.setattr("step.make_sem_seg.read_cams", refuse)
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    flags = ("--steps=make_sem_seg", "--num_workers=1", f"--sem_seg_out_dir={tmp_path / 'masks'}")
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    made = sorted((tmp_path / "masks").glob("*.png"))
+    assert len(made) == 16
+    for path in made:
+        assert path.read_bytes() == (out_dir / "sem_seg" / path.name).read_bytes(), path
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_named_instead_of_masks_without_an_object(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, value: float

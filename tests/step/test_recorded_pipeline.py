@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from misc.cam_files import Cams, write_irn
 from tests.tiny import Run, run
@@ -64,13 +65,12 @@ def finished(recorded: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Run:
     weights = folder / "bes.pth"
     weights.write_bytes(b"stands for the network that predicted the boundaries")
 
-    def recorded_boundaries(_context: object, ids: list[str]) -> Any:
-        for image_id in ids:
-            image = read(folder / "voc" / "JPEGImages" / f"{image_id}.png")
-            yield image_id, image, torch.from_numpy(recorded[f"{image_id}/edge"][0])
+    def with_recorded_boundaries(_context: object, images: Any) -> Any:
+        for sample in DataLoader(images, batch_size=None):
+            yield sample, torch.from_numpy(recorded[f"{sample['image_id']}/edge"][0])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("step.make_sem_seg.predict_boundaries", recorded_boundaries)
+        patch.setattr("step.make_sem_seg.with_boundaries", with_recorded_boundaries)
         return run(
             folder / "voc", folder / "out", f"--cam_out_dir={folder / 'cam'}",
             f"--bes_weights_name={weights}",
