@@ -3,7 +3,6 @@
 Source of every rule and number: spec/method.md, section 3 (SBE, IEEE SPL 2024; BES, ECCV 2020).
 """
 
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from misc.boundary_codes import BoundaryLabel
 from misc.crf import SEED_CRF, Array, DenseCrf
 from misc.errors import UserError
 from misc.saliency import as_exact_levels, normalize_by_max, sobel_magnitude
 
 UNSURE = 255
-
-
-class BoundaryLabel(IntEnum):
-    """The codes of a boundary label as they stand in its PNG."""
-
-    BACKGROUND = 0
-    FOREGROUND = 50
-    BETWEEN_CLASSES = 100
-    AROUND_FOREGROUND = 150
-    IGNORE = 200
-    SALIENCY_EDGE = 250
 
 
 def make_confident_regions(
@@ -204,8 +193,8 @@ def make_boundary_label(
     first, second = _two_largest(classes, regions.shape)
     codes = np.full(regions.shape, BoundaryLabel.IGNORE, np.uint8)
     if saliency is not None:
-        saliency = normalize_by_max(as_exact_levels(saliency))
-        codes[saliency <= sal_bg_thres] = BoundaryLabel.BACKGROUND
+        saliency, shows_no_object = find_no_object(saliency, sal_bg_thres)
+        codes[shows_no_object] = BoundaryLabel.BACKGROUND
     # The shares stay float32 and so do their differences: ties such as 0.2 fall as the reference's.
     inside, lead = 2 * theta_scale, 2 * theta_diff
     codes[(background > inside) & (background - first >= lead)] = BoundaryLabel.BACKGROUND
@@ -218,6 +207,17 @@ def make_boundary_label(
     if saliency is not None:
         codes[sobel_magnitude(saliency) > salbound_thres] = BoundaryLabel.SALIENCY_EDGE
     return codes
+
+
+def find_no_object(
+    saliency: NDArray[np.floating[Any]], sal_bg_thres: float
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
+    """A saliency map (H, W) divided by its maximum, and where that is at most `sal_bg_thres`.
+
+    There it shows no object: neither the labels nor the loss take it for one.
+    """
+    saliency = normalize_by_max(as_exact_levels(saliency))
+    return saliency, saliency <= sal_bg_thres
 
 
 def _two_largest(

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from misc.cam_record import Cams, padded_size, stride4_size
+from misc.cam_record import MAX_EPSILON, Cams, padded_size, stride4_size
 
 PARTS = ("cam", "high_res")
 MAX_VALUE = 1 + 1e-3  # CAMs are 0..1; interpolation and half precision round a little above
@@ -102,25 +102,22 @@ def resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def derive_cam(high_res: np.ndarray) -> np.ndarray:
-    """The stride-4 map of full-size maps (K,H,W): bilinear, each class divided by its maximum."""
-    return _divide_by_maximum(
-        resize(high_res, stride4_size((high_res.shape[1], high_res.shape[2])))
-    )
+    """The stride-4 map of full-size maps (K,H,W): bilinear, the maximum of each class 1 again."""
+    maps = resize(high_res, stride4_size((high_res.shape[1], high_res.shape[2])))
+    highest = maps.max(axis=(1, 2), keepdims=True)
+    return maps / np.where(highest > 0, highest, 1)
 
 
 def derive_high_res(cam: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """The full-size maps (K,H,W) of stride-4 maps (K,h,w), each class divided by its maximum.
 
-    Enlarged as `net.cam.combine_scales` enlarges the network's maps: bilinearly to the padded
-    size, then cut. It has the maps of every scale to start from, this their sum at stride 4.
+    Enlarged and divided as `net.cam.combine_scales` does it with the network's maps: bilinearly to
+    the padded size, then cut. It has the maps of every scale to start from, this their sum at
+    stride 4.
     """
     padded = resize(cam, padded_size(image_size))
-    return _divide_by_maximum(padded[:, : image_size[0], : image_size[1]])
-
-
-def _divide_by_maximum(maps: np.ndarray) -> np.ndarray:
-    highest = maps.max(axis=(1, 2), keepdims=True)
-    return maps / np.where(highest > 0, highest, 1)
+    maps = padded[:, : image_size[0], : image_size[1]]
+    return maps / (maps.max(axis=(1, 2), keepdims=True) + np.float32(MAX_EPSILON))
 
 
 def complete_cams(class_ids: np.ndarray, maps: Mapping[str, np.ndarray], wanted: Wanted) -> Cams:

@@ -11,6 +11,7 @@ from misc.safe_names import TORCH_MAGIC, TORCH_PROTOCOL
 
 CAM_DTYPES = ("float32", "float16")
 HIGH_RES_MULTIPLE = 16
+MAX_EPSILON = 1e-5  # a class is divided by its maximum plus this
 FRAME_BYTES = 1000  # of a file, beside its maps
 NONE, TRUE, FALSE = b"N", b"\x88", b"\x89"
 PROTOCOL_2, PROTOCOL_3, STOP = b"\x80\x02", b"\x80\x03", b"."

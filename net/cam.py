@@ -7,13 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from misc.cam_record import MAX_EPSILON, padded_size, stride4_size
 from net.backbone import Backbone, legacy_backbone_names
 
 ATTENTION_TEMPERATURE = 1e-3
 TRAIN_FROM = 3
-CAM_STRIDE = 4
-HIGH_RES_PADDING = 16
-MAX_EPSILON = 1e-5
 
 
 class CamClassifier(nn.Module):
@@ -98,14 +96,9 @@ def combine_scales(
     height, width = image_size
     chosen = torch.as_tensor(class_ids, dtype=torch.long, device=maps[0].device) - 1
     present = [scale.index_select(0, chosen).float() for scale in maps]
-    small = _sum_resized(present, _ceil_divide(image_size, CAM_STRIDE))
-    rows, columns = _ceil_divide(image_size, HIGH_RES_PADDING)
-    large = _sum_resized(present, (rows * HIGH_RES_PADDING, columns * HIGH_RES_PADDING))
+    small = _sum_resized(present, stride4_size(image_size))
+    large = _sum_resized(present, padded_size(image_size))
     return _divide_by_maximum(small), _divide_by_maximum(large[:, :height, :width])
-
-
-def _ceil_divide(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
 
 
 def _sum_resized(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:

@@ -7,14 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from misc.boundary_codes import BoundaryLabel
+
 PROBABILITY_FLOOR = 1e-4
 FOCUS = 0.5
-# The codes of misc.boundary_label.BoundaryLabel; net knows none of misc, a test compares them.
-BACKGROUND = 0
-FOREGROUND = 50
-BETWEEN_CLASSES = 100
-AROUND_FOREGROUND = 150
-SALIENCY_EDGE = 250
 
 
 class BoundaryLoss(NamedTuple):
@@ -67,8 +63,8 @@ def boundary_loss(
     boundaries = _boundary_masks(boundary_codes, saliency, (p.shape[1], p.shape[2]))
     background, foreground, *boundary_terms = _masked_means(
         [
-            (not_boundary, boundary_codes == BACKGROUND),
-            (not_boundary, boundary_codes == FOREGROUND),
+            (not_boundary, boundary_codes == BoundaryLabel.BACKGROUND),
+            (not_boundary, boundary_codes == BoundaryLabel.FOREGROUND),
             *((is_boundary, mask) for mask in boundaries),
         ],
         reduce_count,
@@ -87,10 +83,11 @@ def _boundary_masks(
     codes: Tensor, saliency: Tensor | None, size: tuple[int, int]
 ) -> tuple[Tensor, ...]:
     """Boundary pixels (B,h,w) inside and outside the salient object; or, without saliency, all."""
-    on_boundary = (codes == BETWEEN_CLASSES) | (codes == AROUND_FOREGROUND)
+    on_boundary = codes == BoundaryLabel.BETWEEN_CLASSES
+    on_boundary |= codes == BoundaryLabel.AROUND_FOREGROUND
     if saliency is None:
         return (on_boundary,)
-    on_boundary |= codes == SALIENCY_EDGE
+    on_boundary |= codes == BoundaryLabel.SALIENCY_EDGE
     saliency = resize_saliency(saliency, size)
     return on_boundary & (saliency > 0), on_boundary & (saliency == 0)
 

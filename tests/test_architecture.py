@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 OURS = ("misc", "net", "voc12", "step", "run_sample", "tests")
 MAY_IMPORT = {
     "misc": {"misc"},
-    "net": {"net", "misc.errors", "misc.checkpoint"},
+    "net": {"net", "misc.errors", "misc.checkpoint", "misc.boundary_codes", "misc.cam_record"},
     "voc12": {"voc12", "misc"},
     "step": {"voc12", "net", "misc", "step.context", "step.networks", "step.preflight"}
     | {"step.scores", "step.predict", "step.disk_use", "step.segmentation", "step.report"}

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from misc.saliency import as_exact_levels, normalize_by_max, read_saliency
+from misc.boundary_label import find_no_object
+from misc.saliency import read_saliency
 from misc.training import Draw
 from misc.transforms import (
     CropBox,
@@ -135,9 +136,9 @@ class BoundaryCrops(Dataset[dict[str, torch.Tensor]]):
             "codes": torch.from_numpy(resize(codes, (small, small), NEAREST).copy()),
         }
         if self.dataset.saliency_root is not None:
-            levels = as_exact_levels(read_saliency(self.dataset.saliency_path(image_id)))
-            saliency = normalize_by_max(levels)
-            saliency = np.where(saliency <= self.sal_bg_thres, 0, saliency).astype(np.float32)
+            saliency = read_saliency(self.dataset.saliency_path(image_id))
+            saliency, shows_no_object = find_no_object(saliency, self.sal_bg_thres)
+            saliency = np.where(shows_no_object, 0, saliency).astype(np.float32)
             sample["saliency"] = torch.from_numpy(cut(saliency, 0))
         return sample
 

@@ -8,8 +8,8 @@ import torch
 
 from misc.cam_files import CAM_DTYPES, Cams, cam_file_bytes, read_cams, write_irn
 from misc.cam_maps import derive_high_res
-from misc.cam_record import HIGH_RES_MULTIPLE, padded_size, stride4_size
-from net.cam import HIGH_RES_PADDING, combine_scales
+from misc.cam_record import padded_size, stride4_size
+from net.cam import combine_scales
 
 SIZE = (75, 99)
 CLASS_IDS = np.array([2, 9], np.int64)
@@ -77,11 +77,11 @@ def test_an_image_without_a_class_needs_no_maps(tmp_path: Path) -> None:
 
 
 def test_full_size_maps_are_derived_as_the_network_enlarges_its_own(cams: Cams) -> None:
-    assert HIGH_RES_MULTIPLE == HIGH_RES_PADDING
     assert padded_size(SIZE) == (80, 112)
     derived = derive_high_res(cams.cam, SIZE)
     assert derived.shape == cams.high_res.shape
-    np.testing.assert_allclose(derived.max(axis=(1, 2)), 1, atol=1e-6)
+    # The same division as the network's: by the maximum and 1e-5.
+    np.testing.assert_allclose(derived.max(axis=(1, 2)), 1 / (1 + 1e-5), atol=2e-6)
     # A map that is linear in both directions is the same at any size, so nothing may be shifted.
     y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     small_y, small_x = (np.mgrid[:19, :25] + 0.5) * np.array([80 / 19, 112 / 25])[:, None, None]

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from misc.boundary_label import BoundaryLabel
-from net import losses
 from net.losses import BoundaryLoss, boundary_loss, resize_saliency
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -179,8 +177,3 @@ def test_two_processes_train_as_one_on_the_whole_batch(
 def test_sizes_that_disagree_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"\(1, 1, 4, 4\) do not fit codes \(1, 4, 5\)"):
         boundary_loss(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 5, dtype=torch.uint8), None)
-
-
-def test_codes_are_those_of_the_boundary_labels() -> None:
-    names = ["BACKGROUND", "FOREGROUND", "BETWEEN_CLASSES", "AROUND_FOREGROUND", "SALIENCY_EDGE"]
-    assert [getattr(losses, name) for name in names] == [BoundaryLabel[name] for name in names]
