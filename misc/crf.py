@@ -45,8 +45,6 @@ SEED_CRF = CrfParams()
 """IRN, BES and SBE: confident regions from CAMs."""
 MASK_CRF = CrfParams(bilateral_sxy=20.0)
 """SBE: pseudo masks after the random walk."""
-PSA_CRF = CrfParams(bilateral_sxy=80.0, bilateral_srgb=13.0)
-"""PSA, SEAM and EPS: on probabilities."""
 DEEPLAB_CRF = CrfParams(
     gaussian_sxy=1.0, bilateral_sxy=67.0, bilateral_srgb=3.0, bilateral_compat=4.0
 )

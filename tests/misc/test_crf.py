@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from misc.crf import DEEPLAB_CRF, MASK_CRF, PSA_CRF, SEED_CRF, CrfParams, DenseCrf
+from misc.crf import DEEPLAB_CRF, MASK_CRF, SEED_CRF, CrfParams, DenseCrf
 from misc.errors import UserError
 from misc.mean_field import TorchMeanField
 
@@ -91,7 +91,14 @@ def test_seed_labels_of_every_recorded_image(backend: str) -> None:
 
 
 @needs_pydensecrf
-@pytest.mark.parametrize("params", [PSA_CRF, DEEPLAB_CRF, CrfParams(bilateral_sxy=3.3)])
+@pytest.mark.parametrize(
+    "params",
+    [
+        CrfParams(bilateral_sxy=80.0, bilateral_srgb=13.0),
+        DEEPLAB_CRF,
+        CrfParams(bilateral_sxy=3.3),
+    ],
+)
 def test_backends_agree_on_probabilities(
     image: np.ndarray, probabilities: np.ndarray, params: CrfParams
 ) -> None:
