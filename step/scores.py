@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,13 @@ from voc12.files import read_mask
 
 IMAGES_A_TASK = 16
 
+T = TypeVar("T")
 MaskPair = tuple[Path, Path]  # the exact mask, the one to be scored
 
 
-def chunks(ids: Sequence[str]) -> list[list[str]]:
-    """`ids` in portions that are worth sending to a worker process."""
-    return [list(ids[i : i + IMAGES_A_TASK]) for i in range(0, len(ids), IMAGES_A_TASK)]
+def chunks(items: Sequence[T]) -> list[list[T]]:
+    """`items`, one an image, in portions that are worth sending to a worker process."""
+    return [list(items[i : i + IMAGES_A_TASK]) for i in range(0, len(items), IMAGES_A_TASK)]
 
 
 @contextlib.contextmanager
@@ -46,10 +47,7 @@ def score_masks(
     """
     num_classes = context.dataset.num_classes + 1
     total = ConfusionMatrix(num_classes)
-    tasks = [
-        (num_classes, list(pairs[i : i + IMAGES_A_TASK]))
-        for i in range(0, len(pairs), IMAGES_A_TASK)
-    ]
+    tasks = [(num_classes, part) for part in chunks(pairs)]
     for part in progress(pool.map(_confusion, tasks), desc=desc, total=len(tasks)):
         total.merge(part)
     return scores_to_json(total.scores(), context)
