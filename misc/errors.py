@@ -3,8 +3,19 @@
 import errno
 
 RERAISED_MARK = "UserError: "
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # What the system refuses and the user can mend.
-MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+MENDABLE = (
+    *FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+)  # fmt: skip
+
+
+def with_remedy(error: OSError, flag: str = "--out_dir") -> str:
+    """What the system refused, as one of `MENDABLE`, and what to do; `flag` names the output."""
+    if error.errno in FULL:
+        return f"{error}. Make room, or name another {flag}."
+    path = "the path" if error.filename is None else error.filename
+    return f"{error}. Check that {path} is what it should be and its permissions, or name another."
 
 
 class UserError(Exception):

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_LOST = 75  # EX_TEMPFAIL of sysexits.h: try again
-TO_GO_ON = "What was finished is kept: start all processes again with the same command to go on."
+TO_GO_ON = (
+    "What was finished is kept: start all processes again with the same command, but without "
+    "--overwrite, to go on."
+)
 
 
 class PeerLost(Exception):

@@ -162,6 +162,14 @@ class ArtefactFolder:
         with os.scandir(self.folder) as entries:
             return {entry.name for entry in entries}
 
+    def file_sizes(self, ids: Sequence[str]) -> list[int]:
+        """Bytes of those files of `ids` that are there."""
+        if not self.folder.is_dir():
+            return []
+        wanted = {image_id + suffix for image_id in ids for suffix in self.suffixes}
+        with os.scandir(self.folder) as entries:
+            return [entry.stat().st_size for entry in entries if entry.name in wanted]
+
     def is_foreign(self) -> bool:
         """True if the folder holds such files but no record of ours."""
         return not self.record_path.exists() and any(

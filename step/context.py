@@ -22,10 +22,11 @@ from misc.workspace import (
 )
 from voc12.files import VocDataset
 from voc12.image_labels import class_ids_of, find_tags_source, read_tags
-from voc12.lists import CRF_SUFFIX, check_ids, split_ids
+from voc12.lists import CRF_SUFFIX, check_ids, split_ids, val_ids_if_any
 
 logger = logging.getLogger(__name__)
 
+TRAINING_STEPS = {"train_cam", "train_bes", "train_seg"}
 CamFile = Path | list[Path]
 
 
@@ -50,7 +51,10 @@ class Context:
     @cached_property
     def train_ids(self) -> list[str]:
         """Images that the networks train on."""
-        return split_ids(self.dataset, self.config.train_aug_list)
+        config = self.config
+        return split_ids(
+            self.dataset, config.train_aug_list, train=config.train_list, val=config.val_list
+        )
 
     @cached_property
     def val_ids(self) -> list[str]:
@@ -70,7 +74,10 @@ class Context:
     @cached_property
     def cam_ids(self) -> list[str]:
         """Images that need CAMs: those trained on, masked or scored, each once."""
-        lists = [self.train_ids, self.infer_ids]
+        lists = [self.train_ids]
+        only_trains = set(self.requested) <= TRAINING_STEPS
+        if not only_trains or self.dataset.list_path(self.config.infer_list).exists():
+            lists.append(self.infer_ids)
         if self.dataset.list_path(self.config.chainer_eval_set).exists():
             lists.append(self.eval_ids)
         ids = list(dict.fromkeys(image_id for ids in lists for image_id in ids))
@@ -91,10 +98,8 @@ class Context:
         return find_tags_source(self.dataset) if source == "auto" else source
 
     def val_ids_if_any(self) -> list[str]:
-        """Validation images; none where the dataset has no such list."""
-        if not self.dataset.list_path(self.config.val_list).exists():
-            return []
-        return self.val_ids
+        """Validation images; none where the dataset lacks the usual list of them."""
+        return val_ids_if_any(self.dataset, self.config.val_list)
 
     def class_ids(self, image_id: str) -> np.ndarray:
         """Class ids (K,) from 1 that the image's tags name."""

@@ -30,6 +30,7 @@ class DiskUse:
         flag: the flag that names another folder.
         num_images: number of images that they are made for.
         num_bytes: how much disk they take, about.
+        num_freed: how much is deleted there before.
     """
 
     what: str
@@ -37,6 +38,7 @@ class DiskUse:
     flag: str
     num_images: int
     num_bytes: int
+    num_freed: int = 0
 
     def free(self) -> tuple[Path, int]:
         """The nearest folder that exists, and the bytes that are free there."""
@@ -99,7 +101,16 @@ def _use(
     sizes = sizes_of(context.dataset, IMAGE)
     found = ((image_id, sizes[image_id]) for image_id in ids)
     total = sum(num_bytes(i, size) for i, size in found if not isinstance(size, str))
-    return [DiskUse(what, folder.folder, folder.flag, len(ids), total)] if ids else []
+    if not ids:
+        return []
+    freed = (
+        sum(_on_disk(size) for size in folder.file_sizes(ids)) if context.config.overwrite else 0
+    )
+    return [DiskUse(what, folder.folder, folder.flag, len(ids), total, freed)]
+
+
+def _on_disk(num_bytes: int) -> int:
+    return -(-num_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def space_problems(uses: Iterable[DiskUse]) -> list[str]:
@@ -109,7 +120,7 @@ def space_problems(uses: Iterable[DiskUse]) -> list[str]:
     for use in uses:
         existing, free = use.free()
         disk = existing.stat().st_dev
-        needed[disk] = needed.get(disk, SPARE_BYTES) + use.num_bytes
+        needed[disk] = needed.get(disk, SPARE_BYTES) + use.num_bytes - use.num_freed
         if needed[disk] > free and disk not in problems:
             problems[disk] = _problem(use, existing, free, needed[disk])
     return list(problems.values())

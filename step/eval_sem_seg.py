@@ -15,7 +15,11 @@ SETTINGS = ("chainer_eval_set", "eval_classes")
 def preflight(context: Context) -> list[str]:
     """What stands in the way of this step."""
     problems = mask_problems(context.dataset, context.eval_ids)
-    made = set(context.infer_ids) if "make_sem_seg" in context.requested else set()
+    are_made = "make_sem_seg" in context.requested
+    if are_made and not context.pseudo_masks.is_plugged_in(context.infer_ids):
+        made = set(context.infer_ids)
+    else:
+        made = set()
     ids = [image_id for image_id in context.eval_ids if image_id not in made]
     return problems + artefact_problems(context, context.pseudo_masks, ids, "make_sem_seg")
 

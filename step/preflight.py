@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 
 from misc.cam_files import read_cams
+from misc.config import FOLDERS, WEIGHTS, Config
+from misc.crf import crf_device
 from misc.errors import UserError
 from misc.log import progress
 from misc.runtime import WorkerPool
@@ -18,10 +20,12 @@ from misc.workspace import (
 )
 from step.context import CamFile, Context, as_list
 from step.scores import chunks
+from voc12.classes import class_indices
 from voc12.files import VocDataset
 from voc12.picture_sizes import IMAGE, MASK, SALIENCY, PictureSizes, Size, sizes_of
 
 SHOWN = 10  # of one kind
+STEPS_WITH_CRF = {"make_boundary_label", "make_sem_seg", "make_seg"}
 
 
 def report(problems: Sequence[str]) -> str:
@@ -38,6 +42,39 @@ def problems_of(check: Callable[[], object]) -> list[str]:
     except UserError as error:
         return [error.message]
     return []
+
+
+def setting_problems(context: Context) -> list[str]:
+    """Settings that only the dataset, the disk or the machine show to be wrong."""
+    config = context.config
+
+    def choose_classes() -> None:
+        class_indices(context.dataset.class_names, config.eval_classes)
+
+    problems = [f"--eval_classes: {problem}" for problem in problems_of(choose_classes)]
+    problems += [problem for name in FOLDERS for problem in _folder_problems(config, name)]
+    for name in WEIGHTS:
+        if config.path(name).is_dir():
+            problems.append(f"--{name} {config.path(name)} is a folder. Name a file in it.")
+        problems += _parent_problems(name, config.path(name))
+    if set(context.requested) & STEPS_WITH_CRF:
+        crf = problems_of(lambda: crf_device(config.crf, context.runtime.device))
+        problems += [f"--crf {config.crf}: {problem}" for problem in crf]
+    return problems
+
+
+def _folder_problems(config: Config, name: str) -> list[str]:
+    path = config.path(name)
+    if path.exists() and not path.is_dir():
+        return [f"--{name} {path} is a file. Name a folder."]
+    return _parent_problems(name, path)
+
+
+def _parent_problems(name: str, path: Path) -> list[str]:
+    nearest = next((parent for parent in path.absolute().parents if parent.exists()), None)
+    if nearest is None or nearest.is_dir():
+        return []
+    return [f"--{name} {path}: {nearest} is a file. Name another path."]
 
 
 def _without(ids: Sequence[str], left_out: Collection[str]) -> list[str]:
@@ -72,6 +109,8 @@ def mask_problems(
 ) -> list[str]:
     """Exact masks that are missing, unreadable, or of another size than their image."""
     remedy = f"Put it there, or score another split with {flag}."
+    if flag == "--chainer_eval_set":
+        remedy += " Without exact masks pass --eval_cam_pass no --eval_sem_seg_pass no."
     return _fit_problems(dataset, sizes_of(dataset, MASK), ids, "Mask", remedy)
 
 

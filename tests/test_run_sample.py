@@ -161,6 +161,8 @@ def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(
     finished = run(tiny_dataset, tmp_path)
     assert finished.status == 130
     assert finished.stderr.endswith("Run the same command again to go on.\n")
+    finished = run(tiny_dataset, tmp_path, "--overwrite")
+    assert finished.stderr.endswith("Run the same command again, without --overwrite, to go on.\n")
 
 
 def test_a_full_disk_is_the_users_to_mend(
@@ -173,6 +175,20 @@ def test_a_full_disk_is_the_users_to_mend(
     finished = run(tiny_dataset, tmp_path, "--steps=train_cam", "--cam_num_epoches=1")
     assert finished.status == 2
     assert "No space left on device: 'cam.pth'. Make room" in finished.stderr
+
+
+def test_what_may_not_be_read_is_named_and_no_room_asked_for(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("voc12.lists.read_lines", refuse)
+    finished = run(tiny_dataset, tmp_path)
+    assert finished.status == 2
+    path = tiny_dataset / "ImageSets" / "Segmentation" / "train_aug.txt"
+    assert f"Check that {path} is what it should be and its permissions" in finished.stderr
+    assert "room" not in finished.stderr
 
 
 def test_a_programming_error_keeps_its_traceback(

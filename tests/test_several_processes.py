@@ -205,7 +205,7 @@ def test_a_killed_rank_ends_the_run_by_name_and_a_new_start_goes_on(
     assert status_of_killed == 1
     assert status == 1
     assert re.search(r"Rank 1 \(process \d+ on .+\) was lost: ", stderr), stderr
-    assert "start all processes again with the same command to go on." in stderr
+    assert "with the same command, but without --overwrite, to go on." in stderr
     assert re.search(rf"exitcode *: {RUN_LOST} ", stderr), stderr
     unfinished = {k: v for k, v in contents(out_dir).items() if not k.endswith(".partial")}
     finished = contents(finished_run.out_dir)

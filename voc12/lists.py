@@ -12,6 +12,7 @@ from voc12.text import read_lines
 logger = logging.getLogger(__name__)
 
 CRF_SUFFIX = "_crf"
+TRAIN_AUG, VAL = "train_aug", "val"  # the lists that a dataset may lack
 OLDER_LINE = re.compile(r"/?JPEGImages/(.+?)\.(?:jpe?g|png)(?:\s.*)?", re.IGNORECASE)
 
 
@@ -24,8 +25,9 @@ def read_list(path: Path) -> list[str]:
         UserError: if the file is missing, empty or not UTF-8, repeats an id, or has one that is no
             file name.
     """
-    if not path.exists():
-        raise UserError(f"No list {path}. Write one image id a line, or name another list.")
+    if not path.is_file():
+        what = f"The list {path} is a folder" if path.is_dir() else f"No list {path}"
+        raise UserError(f"{what}. Write one image id a line, or name another list.")
     older_lines = ((line, OLDER_LINE.fullmatch(line)) for line in read_lines(path))
     ids = [line if older is None else older[1] for line, older in older_lines]
     if not ids:
@@ -55,37 +57,51 @@ def check_ids(ids: Sequence[str], source: Path) -> None:
             )
 
 
-def split_ids(dataset: VocDataset, split: str) -> list[str]:
+def split_ids(
+    dataset: VocDataset, split: str, *, train: str = "train", val: str = VAL
+) -> list[str]:
     """Image ids of a split of `dataset`.
 
     Args:
         dataset: the dataset.
-        split: a list file, or the name of one under ImageSets/Segmentation. Where `train_aug` has
-            none, it is every id of SegmentationClassAug that is not in val, else train.
+        split: a list file, or the name of one under ImageSets/Segmentation. Where the name
+            `train_aug` has none, it is every id of SegmentationClassAug that is not in `val`, else
+            `train`.
+        train: the split that stands in for train_aug.
+        val: the split that train_aug leaves out.
 
     Raises:
         UserError: if there is no such list or it is bad.
     """
     path = dataset.list_path(split)
-    if path.exists() or path.stem != "train_aug":
+    if path.exists() or split != TRAIN_AUG:
         return read_list(path)
-    ids = augmented_ids(dataset)
+    ids = augmented_ids(dataset, val)
     if ids:
         logger.info("%s is missing: using the %d ids of SegmentationClassAug", path, len(ids))
         return ids
-    logger.warning("%s and SegmentationClassAug are missing: training on train alone", path)
-    return read_list(dataset.list_path("train"))
+    logger.warning("%s and SegmentationClassAug are missing: training on %s alone", path, train)
+    return read_list(dataset.list_path(train))
 
 
-def augmented_ids(dataset: VocDataset) -> list[str]:
-    """Ids with a mask in SegmentationClassAug, val left out, in alphabetical order.
+def val_ids_if_any(dataset: VocDataset, val: str = VAL) -> list[str]:
+    """Ids of the split `val`; none where it is the usual one and the dataset has no such list.
 
     Raises:
-        UserError: if one of them cannot name files of its own.
+        UserError: if the list is bad, or is not the usual one and missing.
+    """
+    path = dataset.list_path(val)
+    return [] if val == VAL and not path.exists() else read_list(path)
+
+
+def augmented_ids(dataset: VocDataset, val: str = VAL) -> list[str]:
+    """Ids with a mask in SegmentationClassAug, those of `val` left out, in alphabetical order.
+
+    Raises:
+        UserError: if one of them cannot name files of its own, or the list `val` is bad.
     """
     folder = dataset.root / "SegmentationClassAug"
-    val_path = dataset.list_path("val")
-    val = set(read_list(val_path)) if val_path.exists() else set()
-    ids = sorted(path.stem for path in folder.glob("*.png") if path.stem not in val)
+    left_out = set(val_ids_if_any(dataset, val))
+    ids = sorted(path.stem for path in folder.glob("*.png") if path.stem not in left_out)
     check_ids(ids, folder)
     return ids

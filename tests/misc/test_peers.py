@@ -62,7 +62,7 @@ def test_a_silent_process_is_named_after_a_broken_connection(server: TCPStore) -
     message = peers[0].gone()
     assert message is not None
     assert message.startswith("Rank 2 (process 7 on node2) was lost: no sign of life for ")
-    assert message.endswith("start all processes again with the same command to go on.")
+    assert message.endswith("with the same command, but without --overwrite, to go on.")
     for each in (peers[1], peers[0]):
         each.leave("of the test")
 

@@ -88,9 +88,23 @@ def test_a_disk_that_smaller_cams_fit_on_is_enough(
     free = SPARE_BYTES + folder_bytes(finished_run.out_dir / "cam", ".npy") // 3
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
-    flags = ["--steps=make_cam", "--overwrite"]
+    shutil.rmtree(out_dir / "cam")
+    flags = ["--steps=make_cam"]
     assert run(tiny_dataset, out_dir, *flags).status == 2
     assert run(tiny_dataset, out_dir, *flags, "--cam_high_res=no").status == 0
+
+
+def test_overwriting_needs_only_what_the_new_files_take_more(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    free = SPARE_BYTES + (1 << 16)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+    flags = ["--steps=make_cam,make_sem_seg", "--overwrite"]
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    for path in sorted((out_dir / "cam").glob("*.npy"))[:6]:
+        path.unlink()
+    assert "the CAMs of 8 images need" in run(tiny_dataset, out_dir, *flags).stderr
 
 
 @pytest.mark.parametrize(

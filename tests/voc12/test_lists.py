@@ -5,7 +5,7 @@ import pytest
 
 from misc.errors import UserError
 from voc12.files import VocDataset
-from voc12.lists import augmented_ids, check_ids, read_list, split_ids
+from voc12.lists import augmented_ids, check_ids, read_list, split_ids, val_ids_if_any
 
 
 @pytest.fixture
@@ -107,6 +107,33 @@ def test_a_missing_list_file_is_not_replaced_by_a_split_of_that_name(dataset: Vo
     write_split(dataset, "train", "a\n")
     with pytest.raises(UserError, match=f"No list lists{os.sep}train.txt"):
         split_ids(dataset, os.path.join("lists", "train.txt"))
+
+
+def test_a_mistyped_train_aug_is_refused_where_the_usual_one_falls_back(
+    dataset: VocDataset, tmp_path: Path
+) -> None:
+    write_split(dataset, "train", "t\n")
+    assert split_ids(dataset, "train_aug") == ["t"]
+    with pytest.raises(UserError, match=r"No list .*train_aug"):
+        split_ids(dataset, os.path.join("nolists", "train_aug.txt"))
+    with pytest.raises(UserError, match=r"The list .* is a folder"):
+        split_ids(dataset, str(tmp_path))
+
+
+def test_what_stands_in_for_train_aug_is_the_lists_that_were_named(dataset: VocDataset) -> None:
+    write_split(dataset, "mine", "m\n")
+    assert split_ids(dataset, "train_aug", train="mine") == ["m"]
+    add_augmented_masks(dataset, "a", "b")
+    write_split(dataset, "held_out", "b\n")
+    assert split_ids(dataset, "train_aug", val="held_out") == ["a"]
+
+
+def test_only_the_usual_val_list_may_be_missing(dataset: VocDataset) -> None:
+    assert val_ids_if_any(dataset) == []
+    with pytest.raises(UserError, match=r"No list .*held_out"):
+        val_ids_if_any(dataset, "held_out")
+    write_split(dataset, "held_out", "b\n")
+    assert val_ids_if_any(dataset, "held_out") == ["b"]
 
 
 def test_augmented_ids_are_all_masks_but_those_of_val(dataset: VocDataset) -> None:
