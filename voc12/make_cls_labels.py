@@ -4,13 +4,14 @@ python -m voc12.make_cls_labels --data_root DIR --out cls_labels.npy
 """
 
 import argparse
+import io
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from misc.errors import UserError
+from misc.errors import MENDABLE, UserError, with_remedy
 from misc.log import setup_logging
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
@@ -20,7 +21,12 @@ from voc12.lists import split_ids
 logger = logging.getLogger(__name__)
 
 
-def make_cls_labels(dataset: VocDataset, splits: list[str], source: str, out: Path) -> int:
+DEFAULT_OUT = Path("cls_labels.npy")
+
+
+def make_cls_labels(
+    dataset: VocDataset, splits: list[str], source: str, out: Path, *, replace: bool = True
+) -> int:
     """Write the tags of all images of `splits`.
 
     Args:
@@ -28,18 +34,23 @@ def make_cls_labels(dataset: VocDataset, splits: list[str], source: str, out: Pa
         splits: list files or names.
         source: where tags come from, as of `read_tags`, or auto.
         out: the .npy file, a pickled {id: float32 (C,)}.
+        replace: whether another file of that name is replaced.
 
     Returns:
         the number of images.
 
     Raises:
-        UserError: if lists or tags cannot be read.
+        UserError: if lists or tags cannot be read, or another file is there that is to stay.
     """
     ids = list(dict.fromkeys(i for split in splits for i in split_ids(dataset, split)))
     source = find_tags_source(dataset) if source == "auto" else source
     content: Any = np.array(read_tags(dataset, ids, source), dtype=object)
+    made = io.BytesIO()
+    np.save(made, content, allow_pickle=True)
+    if not replace and out.exists() and out.read_bytes() != made.getvalue():
+        raise UserError(f"{out} is there and holds something else. Name a file with --out.")
     with atomic_write(out) as file:
-        np.save(file, content, allow_pickle=True)
+        file.write(made.getvalue())
     return len(ids)
 
 
@@ -49,17 +60,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--data_root", "--voc12_root", dest="root", type=Path, required=True, help="the dataset"
     )
-    parser.add_argument("--out", type=Path, default=Path("cls_labels.npy"), help="file to write")
+    parser.add_argument(
+        "--out", type=Path, help=f"file to write, an old one too (default: a new {DEFAULT_OUT})"
+    )
     parser.add_argument("--splits", nargs="+", default=["train_aug", "val"], help="lists")
     parser.add_argument("--tags_from", default="auto", help="auto, xml, csv, masks or a file")
     args = parser.parse_args(arguments)
     setup_logging(None)
     try:
         dataset = VocDataset.open(args.root)
-        count = make_cls_labels(dataset, args.splits, args.tags_from, args.out)
-        logger.info("wrote the tags of %d images to %s", count, args.out)
+        out = args.out or DEFAULT_OUT
+        count = make_cls_labels(
+            dataset, args.splits, args.tags_from, out, replace=args.out is not None
+        )
+        logger.info("wrote the tags of %d images to %s", count, out)
     except UserError as error:
         logger.error("%s", error)
+        return 2
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        logger.error("%s", with_remedy(error, "--out"))
         return 2
     return 0
 

@@ -7,7 +7,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from misc.errors import UserError
+from misc.errors import MENDABLE, UserError, with_remedy
 from misc.log import setup_logging
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
@@ -54,6 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
         logger.info("wrote %s", make_list(VocDataset.open(args.root), args.out))
     except UserError as error:
         logger.error("%s", error)
+        return 2
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        logger.error("%s", with_remedy(error, "--out"))
         return 2
     return 0
 

@@ -39,3 +39,12 @@ def test_a_dataset_without_masks_to_list_is_refused(
 ) -> None:
     assert main(["--voc12_root", str(tmp_path)]) == 2
     assert "SegmentationClassAug holds no masks" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_the_users_to_mend(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "file").touch()
+    for out in (root, root / "file" / "list.txt"):
+        assert main(["--voc12_root", str(root), "--out", str(out)]) == 2
+        assert "is what it should be and its permissions" in capsys.readouterr().err
