@@ -11,6 +11,7 @@ from PIL import Image
 from misc.cam_maps import Wanted, complete_cams, refuse, sorted_ids
 from misc.cam_record import Cams
 from misc.safe_load import open_data_file
+from misc.saliency import DECODING_ERRORS
 from misc.stored_array import Span
 
 IHDR = struct.Struct(">8s4x4sIIBB")  # signature, chunk, width, height, bits, colour type
@@ -66,15 +67,23 @@ def _read_png(path: Path, image_size: tuple[int, int]) -> np.ndarray:
                 f"{path.name} has {bits} bits of PNG colour type {colour}, not 8-bit gray",
                 "Save it as 8-bit gray, 255 for an activation of 1",
             )
-        return _decode(whole, path.name)
+        return _decode(whole, path.name, (width, height))
 
 
-def _decode(whole: Span, name: str) -> np.ndarray:
+def _decode(whole: Span, name: str, size: tuple[int, int]) -> np.ndarray:
+    """The pixels as 0..1, if Pillow too finds 8-bit gray of `size` (width, height)."""
     whole.file.seek(0)
     try:
         with Image.open(whole.file, formats=["PNG"]) as picture:  # type: ignore[arg-type]
+            # Pillow obeys the last header where a file has several; nothing is decoded before.
+            if picture.size != size or picture.mode != "L":
+                refuse(
+                    f"{name} has a second header, of width {picture.size[0]}, height "
+                    f"{picture.size[1]} and mode {picture.mode}, where its first says {size[0]}, "
+                    f"{size[1]} and 8-bit gray"
+                )
             return np.asarray(picture, np.float32) / 255
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+    except DECODING_ERRORS as error:
         refuse(f"{name} is truncated or damaged ({error})")
 
 

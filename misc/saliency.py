@@ -20,6 +20,7 @@ DECODING_ERRORS = (
     SyntaxError,
     ValueError,
     EOFError,
+    IndexError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,

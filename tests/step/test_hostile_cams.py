@@ -2,13 +2,16 @@
 
 import os
 import resource
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from misc.cam_convert import main as convert
 from tests.cam_writers import WRITERS, save
@@ -175,6 +178,32 @@ def huge_png(path: Path, _: np.ndarray) -> None:
     path.write_bytes(written)
 
 
+def two_headers(path: Path, maps: np.ndarray, side: int = 9000) -> None:
+    """The first header fits the image, the second, which Pillow obeys, is that of the pixels."""
+    Image.new("L", (side, side)).save(path)
+    written = path.read_bytes()
+    fields = struct.pack(">2I5B", *maps.shape[:0:-1], 8, 0, 0, 0, 0)
+    first = b"IHDR" + fields
+    fitting = struct.pack(">I", len(fields)) + first + struct.pack(">I", zlib.crc32(first))
+    path.write_bytes(written[:8] + fitting + written[8:])
+
+
+def two_headers_beyond_measure(path: Path, maps: np.ndarray) -> None:
+    two_headers(path, maps)
+    written = bytearray(path.read_bytes())
+    second = slice(33 + 4, 33 + 21)
+    written[33 + 8 : 33 + 16] = (20_000).to_bytes(4, "big") * 2
+    written[33 + 21 : 33 + 25] = zlib.crc32(written[second]).to_bytes(4, "big")
+    path.write_bytes(written)
+
+
+def damaged_profile(path: Path, _: np.ndarray) -> None:
+    """A colour profile without content behind the pixels, where Pillow looks for no damage."""
+    written, kind = path.read_bytes(), b"iCCPx\0"
+    chunk = struct.pack(">I", 2) + kind + struct.pack(">I", zlib.crc32(kind))
+    path.write_bytes(written[:-12] + chunk + written[-12:])
+
+
 def cut_png(path: Path, _: np.ndarray) -> None:
     path.write_bytes(path.read_bytes()[:60])
 
@@ -188,6 +217,9 @@ def linked_png(path: Path, _: np.ndarray) -> None:
     ("plant", "reason"),
     [
         (huge_png, "height 50000, width 50000"),
+        (two_headers, "second header, of width 9000, height 9000"),
+        (two_headers_beyond_measure, "truncated or damaged (Image size (400000000 pixels)"),
+        (damaged_profile, "truncated or damaged"),
         (cut_png, "truncated or damaged"),
         (linked_png, "link out of its folder"),
     ],
