@@ -22,6 +22,8 @@ MAX_FILES = 1_000_000
 SPARE_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 20
 ENCRYPTED = 1
+# What PNGs are packed with; the errors of other methods' readers are no ZIP's (OSError, LZMAError).
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -43,7 +45,8 @@ def unpack_pngs(archive: Path, folder: Path) -> int:
 
     Raises:
         BadArchive: if it is damaged, holds no PNG, names a path outside the folder, a link or a
-            file twice, or grows beyond all measure. Nothing is left behind then.
+            file twice, is packed in another way than by deflate, or grows beyond all measure.
+            Nothing is left behind then.
         UserError: if the folder exists, or the disk is too small.
     """
     if folder.exists():
@@ -106,8 +109,15 @@ def _demand_harmless(entry: zipfile.ZipInfo, archive: Path) -> None:
         raise BadArchive(f"{archive} has an entry {name!r} that is a link or no file. Refused.")
     if entry.flag_bits & ENCRYPTED:
         raise BadArchive(f"{archive} has an encrypted entry {name!r}. Refused.")
+    if entry.compress_type not in METHODS:
+        raise BadArchive(
+            f"{archive} has an entry {name!r} packed by method {entry.compress_type}, neither "
+            "stored nor deflated. Refused."
+        )
     if entry.file_size > MAX_FILE_BYTES:
         raise BadArchive(f"{archive}: {name!r} unpacks to {entry.file_size} bytes. Refused.")
+    if entry.header_offset >= archive.stat().st_size:
+        raise BadArchive(f"{archive} has an entry {name!r} behind its own end. Refused.")
 
 
 def _demand_space(members: dict[str, zipfile.ZipInfo], folder: Path, archive: Path) -> None:

@@ -135,6 +135,29 @@ def test_encrypted_entries(archive: Path, folder: Path) -> None:
     refused(archive, folder, "encrypted")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_packing_than_deflate(archive: Path, folder: Path, method: int) -> None:
+    with zipfile.ZipFile(archive, "w", method) as file:
+        file.writestr("a.png", png() + bytes(5000))
+    content = bytearray(archive.read_bytes())
+    content[60:90] = bytes(30)  # damage, of which their readers tell by errors of their own
+    archive.write_bytes(content)
+    refused(archive, folder, rf"a\.png' packed by method {method}")
+
+
+def test_an_entry_behind_the_end(archive: Path, folder: Path) -> None:
+    """With 64-bit offsets: the system refuses to go there, as it does on a broken disk."""
+    write(archive, **{"a.png": png()})
+    content = archive.read_bytes()
+    entry, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+    central, tail = bytearray(content[entry:end]), bytearray(content[end:])
+    offset = struct.pack("<HHQ", 1, 8, 2**62)
+    central[30:32], central[42:46] = struct.pack("<H", len(offset)), b"\xff" * 4
+    tail[12:16] = struct.pack("<I", len(central) + len(offset))
+    archive.write_bytes(content[:entry] + central + offset + tail)
+    refused(archive, folder, "behind its own end")
+
+
 def test_what_only_calls_itself_png(archive: Path, folder: Path) -> None:
     write(archive, **{"a.png": b"#!/bin/sh"})
     refused(archive, folder, r"a\.png is no PNG")

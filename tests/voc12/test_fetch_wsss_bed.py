@@ -18,9 +18,9 @@ CAM_PATH = f"releases/download/act_maps/{CAM}.zip"
 SAL_PATH = f"releases/download/sal_maps/{SAL}.zip"
 
 
-def archive(*names: str) -> bytes:
+def archive(*names: str, method: int = zipfile.ZIP_STORED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as opened:
+    with zipfile.ZipFile(file, "w", method) as opened:
         for name in names:
             picture = io.BytesIO()
             Image.fromarray(np.full((30, 40), 9, np.uint8)).save(picture, "PNG")
@@ -78,6 +78,20 @@ def test_a_truncated_archive_is_thrown_away(
     assert main(served, tmp_path, CAM, SAL) == 2
     assert "no intact ZIP" in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == [SAL]  # the other is fetched all the same
+    served.files[CAM_PATH] = whole
+    assert main(served, tmp_path, CAM) == 0
+
+
+def test_a_damaged_archive_of_another_packing_is_thrown_away(
+    served: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = served.files[CAM_PATH]
+    damaged = bytearray(archive(f"{CAM}/2007_000032_0.png", method=zipfile.ZIP_BZIP2))
+    damaged[70:90] = bytes(20)
+    served.files[CAM_PATH] = bytes(damaged)
+    assert main(served, tmp_path, CAM) == 2
+    assert f"'{CAM}/2007_000032_0.png' packed by method 12" in caplog.text
+    assert list(tmp_path.iterdir()) == []
     served.files[CAM_PATH] = whole
     assert main(served, tmp_path, CAM) == 0
 
