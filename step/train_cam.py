@@ -36,10 +36,11 @@ def preflight(context: Context) -> list[str]:
     if is_needless(context):
         wanted_by = _weights_wanted_by(context)
         if wanted_by and not weights.exists():
+            flags = " and ".join(wanted_by)
             problems.append(
-                f"{' and '.join(wanted_by)} needs the weights of a classifier, but none is trained "
-                f"where CAMs were put into {context.cams.folder}. Name its weights with "
-                f"{weights.flag}, or leave {' and '.join(wanted_by)} out."
+                f"For {flags} the weights of a classifier are needed, but none is trained where "
+                f"CAMs were put into {context.cams.folder}. Name its weights with {weights.flag}, "
+                f"or leave out {flags}."
             )
         return problems
     if weights.exists() and not context.config.overwrite:
@@ -63,8 +64,8 @@ def is_needless(context: Context) -> bool:
 
 def _weights_wanted_by(context: Context) -> list[str]:
     """The flags by which this run trains other networks from the classifier."""
-    config, wanted_by = context.config, []
-    trains_bes = config.overwrite or not context.bes_weights.exists()
+    config, bes_weights, wanted_by = context.config, context.bes_weights, []
+    trains_bes = not bes_weights.exists() or (config.overwrite and not bes_weights.is_foreign())
     if config.bes_backbone == "cam" and "train_bes" in context.requested and trains_bes:
         wanted_by.append("--bes_backbone cam")
     if config.seg_init == "cam" and "train_seg" in context.requested:
@@ -123,20 +124,6 @@ def _train(context: Context, record: Record) -> dict[str, Any]:
     plan = BatchPlan(
         len(context.train_ids), config.cam_batch_size, config.cam_num_epoches, config.seed
     )
-    backbone_group, classifier_group = classifier.parameter_groups()
-    optimizer = PolySgd(
-        [
-            {"params": backbone_group, "lr": config.cam_learning_rate},
-            {
-                "params": classifier_group,
-                "lr": config.cam_learning_rate * config.cam_classifier_rate,
-            },
-        ],
-        lr=config.cam_learning_rate,
-        weight_decay=config.cam_weight_decay,
-        momentum=config.cam_momentum,
-        max_step=plan.num_steps,
-    )
     crops = ClassificationCrops(
         context.dataset,
         context.train_ids,
@@ -152,7 +139,7 @@ def _train(context: Context, record: Record) -> dict[str, Any]:
     trained = train(
         runtime,
         classifier,
-        optimizer,
+        _make_optimizer(context, classifier, plan.num_steps),
         crops,
         plan,
         share_of_loss,
@@ -168,6 +155,22 @@ def _train(context: Context, record: Record) -> dict[str, Any]:
         context.cam_weights.keep(partial(save_weights, classifier))
     runtime.barrier()
     return {"images": trained.steps * plan.batch_size, "loss": trained.loss}
+
+
+def _make_optimizer(context: Context, classifier: CamClassifier, num_steps: int) -> PolySgd:
+    """Poly SGD whose rate is higher for the classifier than for the backbone."""
+    config, rate = context.config, context.config.cam_learning_rate
+    backbone_group, classifier_group = classifier.parameter_groups()
+    return PolySgd(
+        [
+            {"params": backbone_group, "lr": rate},
+            {"params": classifier_group, "lr": rate * config.cam_classifier_rate},
+        ],
+        lr=rate,
+        weight_decay=config.cam_weight_decay,
+        momentum=config.cam_momentum,
+        max_step=num_steps,
+    )
 
 
 def _summed_loss(network: nn.Module, batch: Batch) -> Tensor:

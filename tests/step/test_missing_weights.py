@@ -69,7 +69,10 @@ def test_plugged_in_cams_give_no_weights_to_the_boundary_network(
     stopped = run(tiny_dataset, tmp_path / "out", *flags)
     assert stopped.status == 2
     assert f"none is trained where CAMs were put into {theirs}" in stopped.stderr
-    assert "Name its weights with --cam_weights_name, or leave --bes_backbone cam" in stopped.stderr
+    assert (
+        "Name its weights with --cam_weights_name, or leave out --bes_backbone cam"
+        in stopped.stderr
+    )
     shutil.copy(finished_run.out_dir / "weights" / "cam.pth", tmp_path)
     flags += [f"--cam_weights_name={tmp_path / 'cam.pth'}", "--steps=train_cam,make_cam,"
               "make_boundary_label,train_bes"]  # fmt: skip

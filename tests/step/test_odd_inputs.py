@@ -205,6 +205,10 @@ def test_train_aug_falls_back_to_the_augmented_masks_then_to_train(
     alone = run(root, tmp_path / "train", *flags)
     assert alone.status == 0
     assert "training on train alone" in alone.stderr
+    stopped = run(root, tmp_path / "other", *flags, "--train_list=other")
+    assert stopped.status == 2
+    assert "training on other alone" in stopped.stderr
+    assert f"No list {root}/ImageSets/Segmentation/other.txt" in stopped.stderr
     augmented = root / "SegmentationClassAug"
     augmented.mkdir()
     for image_id in (*IDS[:5], "2007_000009"):  # the last is in val
