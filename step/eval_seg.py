@@ -13,7 +13,6 @@ from step.scores import score_masks
 from step.segmentation import (
     BEST,
     LAST,
-    Notes,
     Variant,
     scored_mask_path,
     segmented_ids,
@@ -67,7 +66,7 @@ def run(context: Context) -> dict[str, Any]:
     runs = []
     with WorkerPool(context.runtime.num_workers) as pool:
         for variant in variants(context):
-            notes = Notes.read(variant.training.notes_path)
+            notes = variant.training.notes()
             best = notes.best if variant.checkpoint == BEST else None
             scores: dict[str, Any] = {
                 "seed": variant.training.seed,

@@ -71,6 +71,30 @@ class Training:
         """Where the training's notes lie."""
         return self.weights.path.with_name(f"{self.weights.path.name}.notes.json")
 
+    def has_best(self) -> bool:
+        """True if best weights were kept by the training that made the last ones."""
+        return self.best_weights.exists() and not self.weights.is_foreign()
+
+    def notes(self) -> Notes:
+        """Its notes; those of an unknown training where somebody else put the weights there."""
+        return Notes() if self.weights.is_foreign() else Notes.read(self.notes_path)
+
+    def demand_room_for_best(self) -> None:
+        """Refuse to train where somebody else's file has the name that the best weights get.
+
+        The record beside the last weights speaks for both files.
+
+        Raises:
+            UserError: if the file is there without such a record.
+        """
+        best, record = self.best_weights.path, self.weights.record_path
+        if best.exists() and not record.exists():
+            raise UserError(
+                f"{best} would get the weights that are best on val, but it is there and, without "
+                f"{record}, not known as made here: it is not overwritten. Move it away, or name "
+                f"other weights with {self.weights.flag}."
+            )
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -104,7 +128,7 @@ def variants(context: Context) -> list[Variant]:
     found = []
     for training in trainings(context):
         found.append(_variant(context, training, LAST, training.weights))
-        if training.best_weights.exists():
+        if training.has_best():
             found.append(_variant(context, training, BEST, training.best_weights))
     return found
 

@@ -1,6 +1,7 @@
 """Train DeepLab-v2 on pseudo masks, or on the exact ones for the upper bound."""
 
 import logging
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,9 @@ def preflight(context: Context) -> list[str]:
     if not config.overwrite and all(each.weights.exists() for each in trainings(context)):
         return []
     problems = image_problems(context.dataset, ids)
+    for training in trainings(context):
+        if not training.weights.exists():
+            problems += problems_of(training.demand_room_for_best)
     if config.seg_init != "cam" or "train_cam" not in context.requested:
         problems += problems_of(lambda: init_digest(context))
     if config.seg_label_dir == "pseudo" and "make_sem_seg" in context.requested:
@@ -105,10 +109,13 @@ def _train_once(context: Context, training: Training) -> dict[str, Any] | None:
     )
 
     def claim() -> bool:
-        if overwrite:
+        if not weights.exists():
+            training.demand_room_for_best()
+        if overwrite or not weights.record_path.exists():
+            # Notes that nothing else is left of would stand for this training's.
             for path in (training.best_weights.path, training.notes_path):
                 path.unlink(missing_ok=True)
-        return weights.claim(record, overwrite=overwrite)
+        return weights.claim(record, overwrite=overwrite, sealed=True)
 
     if not context.runtime.on_main(claim):
         return None
@@ -160,8 +167,7 @@ def _train(context: Context, training: Training, record: Record) -> dict[str, An
         after_update=validation.after_update,
     )
     if runtime.is_main:
-        save_weights(network, training.weights.path)
-        training.weights.checkpoint_path.unlink(missing_ok=True)
+        training.weights.keep(partial(save_weights, network))
     runtime.barrier()
     # Accelerate keeps what it prepared: several seeds would pile up in memory.
     runtime.accelerator.free_memory()

@@ -82,6 +82,30 @@ def test_the_best_never_stands_alone_and_one_seed_has_no_spread() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("record_is_there", [True, False])
+def test_weights_of_somebody_else_get_neither_best_nor_notes_of_an_older_training(
+    tiny_dataset: Path, segmented: Run, tmp_path: Path, record_is_there: bool
+) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for path in (segmented.out_dir / "weights").glob("seg_seed0*"):
+        shutil.copy(path, weights)
+    shutil.copy(segmented.out_dir / "weights" / "seg_seed1.pth", weights / "seg_seed0.pth")
+    if not record_is_there:
+        (weights / "seg_seed0.pth.json").unlink()
+    before = {path: path.read_bytes() for path in weights.iterdir()}
+    done = run_seg(tiny_dataset, tmp_path, "--seg_seeds=0", "--overwrite", "--seg_crf=no")
+    assert done.status == 0, done.stderr
+    scores = scores_of(done)
+    assert [run["checkpoint"] for run in scores["runs"]] == ["last"]
+    assert (scores["initialisation"], scores["labels"]) == ("unknown", "unknown")
+    others = [
+        r for r in scores_of(segmented)["runs"] if (r["seed"], r["checkpoint"]) == (1, "last")
+    ]
+    assert scores["last"]["miou"]["mean"] == pytest.approx(others[0]["miou"])
+    assert {path: path.read_bytes() for path in weights.iterdir()} == before
+
+
 def test_images_with_a_mask_of_the_augmented_set_alone_are_scored_too(
     tiny_dataset: Path, segmented: Run, tmp_path: Path
 ) -> None:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +213,39 @@ def test_a_second_start_trains_nothing_and_overwrite_trains_anew(
     assert not (weights / "seg_seed0_best.pth").exists()
     assert (weights / "seg_seed1_best.pth").exists()
     assert (weights / "seg_seed0.pth").read_bytes() == weights_of(segmented, "seg_seed0.pth")
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_a_file_of_the_users_that_is_named_like_the_best_is_refused_and_kept(
+    tiny_dataset: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "model_best.pth").write_bytes(b"months of work")
+    flags = ("--steps=train_seg", f"--seg_weights_name={mine}/model.pth", *more)
+    refused = run_seg(tiny_dataset, tmp_path / "out", *flags)
+    assert refused.status == 2
+    assert f"{mine}/model_best.pth would get the weights that are best on val" in refused.stderr
+    assert "name other weights with --seg_weights_name" in refused.stderr
+    assert {path.name for path in mine.iterdir()} == {"model_best.pth"}
+    assert (mine / "model_best.pth").read_bytes() == b"months of work"
+    (mine / "model_best.pth").unlink()
+    assert run_seg(tiny_dataset, tmp_path / "out", *flags).status == 0
+    again = run_seg(tiny_dataset, tmp_path / "out", *flags, "--overwrite")
+    assert again.status == 0, again.stderr
+    assert (mine / "model_best.pth").exists()
+
+
+def test_notes_that_an_older_training_left_are_not_taken_for_this_ones(
+    tiny_dataset: Path, segmented: Run, tmp_path: Path
+) -> None:
+    notes = tmp_path / "weights" / "seg_seed0.pth.notes.json"
+    notes.parent.mkdir()
+    best = {"updates": 2, "miou": 1.0}
+    notes.write_text(json.dumps({"validation": [best], "best": best}))
+    done = run_seg(tiny_dataset, tmp_path, "--steps=train_seg", ONE_SEED)
+    for name in ("seg_seed0_best.pth", "seg_seed0.pth.notes.json"):
+        assert weights_of(done, name) == weights_of(segmented, name), name
 
 
 def test_without_a_list_of_val_there_is_no_best(tiny_dataset: Path, tmp_path: Path) -> None:
