@@ -5,16 +5,13 @@ python run_sample.py --demo                every step on a drawn dataset
 """
 
 import argparse
-import dataclasses
 import importlib
 import logging
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from misc.config import Config, add_settings, config_from_args
 from misc.errors import MENDABLE, UserError, with_remedy
@@ -23,11 +20,18 @@ from misc.peers import RUN_LOST, PeerLost, watched_peers
 from misc.presets import apply_preset
 from misc.runtime import ReportedByMain, make_runtime
 from misc.settings import parse_bool, parse_names
-from misc.workspace import digest, remove_partial_files
-from step.report import ScoreFile, describe, percent, spread_text, table
-
-if TYPE_CHECKING:
-    from step.context import Context
+from step.demo import (
+    BES_ENDING,
+    DEMO_DATASET,
+    DEMO_SETTINGS,
+    GT_ENDING,
+    STEPS_WITH_LABELS,
+    STEPS_WITH_SALIENCY,
+    comparison_table,
+    with_exact_masks,
+    without_saliency,
+)
+from step.report import ScoreFile
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +140,10 @@ def run_steps(
     Raises:
         UserError: for the user's mistakes; all problems of the inputs are in one message.
     """
+    # Not before a run asks for them: they load torch, and --help shall not wait for it.
     from step import make_panels
     from step.context import Context
+    from step.runner import check_inputs, results_table, run_step
 
     config.require_root()
     runtime = make_runtime(config.device, config.precision, config.num_workers)
@@ -158,78 +164,6 @@ def run_steps(
         except UserError as error:  # the run is done and reported: a picture is no reason to fail
             logger.warning("Not all contact sheets (--panels) are there: %s", error.message)
     return scores
-
-
-def check_inputs(context: "Context", modules: Iterable[ModuleType]) -> None:
-    """Look at the inputs of all steps before any of them runs.
-
-    Raises:
-        UserError: every problem of every step, in one message.
-    """
-    from step.disk_use import planned, space_problems
-    from step.preflight import report, setting_problems
-
-    problems = setting_problems(context)
-    for module in modules:
-        try:
-            problems += module.preflight(context)
-        except UserError as error:
-            problems.append(error.message)
-    if not problems:
-        problems += space_problems(
-            use for step in context.requested for use in planned(context, step)
-        )
-    if problems:
-        raise UserError(report(problems))
-    remove_partial_files(context.config.out_dir)
-
-
-def run_step(context: "Context", name: str, module: ModuleType, scores: ScoreFile) -> None:
-    """Run one step unless what it makes is there and current; time it and keep what it says."""
-    from step.disk_use import announce, planned
-
-    scores_only = hasattr(module, "inputs_digest")
-    made_from = ""
-    if scores_only:
-        if not context.runtime.is_main:
-            return
-        settings = context.config.subset(module.SETTINGS)
-        made_from = digest([settings, module.inputs_digest(context)])
-        if scores.step(name).get("made_from") == made_from and not context.config.overwrite:
-            logger.info("%s: scores are current", name)
-            return
-    if context.runtime.is_main:
-        announce(name, planned(context, module.__name__.removeprefix("step.")))
-    start = time.perf_counter()
-    result = module.run(context)
-    seconds = time.perf_counter() - start
-    if result is None:
-        logger.info("%s: nothing to do", name)
-        return
-    if scores_only:
-        result["made_from"] = made_from
-    # A row's own: those beside all rows are of the last run, this row may be of an earlier one.
-    names = (*getattr(module, "SETTINGS", ()), *getattr(module, "USUAL", ()))
-    result |= {"settings": context.config.subset(names), "seed": context.config.seed}
-    result |= {"seconds": seconds, "images_per_second": result["images"] / seconds}
-    scores.put(name, result)
-    if context.runtime.is_main:
-        scores.write(context.config)
-    logger.info("%s: %s (%.1f s)", name, describe(result) or "done", seconds)
-
-
-def results_table(scores: ScoreFile, names: Iterable[str]) -> str:
-    """What each step said, one row a step."""
-    rows = [
-        [
-            name,
-            str(scores.step(name).get("images", "-")),
-            f"{scores.step(name).get('seconds', 0):.1f}",
-            describe(scores.step(name)),
-        ]
-        for name in names
-    ]
-    return table(["step", "images", "seconds", "result"], rows)
 
 
 def run_requested(config: Config, steps: Sequence[Step]) -> None:
@@ -265,6 +199,7 @@ def check_runs(configs: Iterable[Config], steps: Sequence[Step]) -> None:
         UserError: the problems of the first run that has any.
     """
     from step.context import Context
+    from step.runner import check_inputs
 
     modules = [importlib.import_module(step.module) for step in steps]
     for config in configs:
@@ -272,44 +207,6 @@ def check_runs(configs: Iterable[Config], steps: Sequence[Step]) -> None:
         runtime = make_runtime(config.device, config.precision, config.num_workers)
         context = Context(config, runtime, tuple(step.name for step in steps))
         runtime.on_main(partial(check_inputs, context, modules))
-
-
-DEMO_SETTINGS: dict[str, Any] = {
-    "out_dir": Path("demo_result"),
-    "backbone": "resnet18",
-    "backbone_weights": "none",
-    "bes_backbone": "cam",
-    "cam_crop_size": 128,
-    "cam_resize_long": (128.0, 192.0),
-    "cam_batch_size": 16,
-    "cam_num_epoches": 20,
-    "cam_momentum": 0.9,
-    "cam_learning_rate": 0.05,
-    "cam_classifier_rate": 1.0,
-    "cam_scales": (1.0, 0.5, 1.5),
-    "bes_crop_size": 160,
-    "bes_batch_size": 8,
-    "bes_num_epoches": 20,
-    "bes_learning_rate": 0.02,
-    "sem_seg_bg_thres": 0.35,
-    "bes_momentum": 0.9,
-    "seg_backbone": "resnet18",
-    "seg_init": "cam",
-    "seg_crop": 96,
-    "seg_batch_size": 8,
-    "seg_accumulation": 1,
-    "seg_iters": 40,
-    "seg_val_every": 0,
-    "seg_learning_rate": 4e-3,
-    "seg_pyramid": (1.0, 0.5),
-    "seg_test_scales": (1.0, 0.5),
-    "seed": 0,
-    "panels": 6,
-}
-DEMO_DATASET = {"num_train": 80, "num_val": 20, "size": 192, "empty_every": 5}
-BES_ENDING, GT_ENDING = "_bes", "_gt"
-STEPS_WITH_SALIENCY = ("make_boundary_label", "train_bes", "make_sem_seg", "eval_sem_seg")
-STEPS_WITH_LABELS = ("train_seg", "make_seg", "eval_seg")
 
 
 def run_demo(args: argparse.Namespace) -> None:
@@ -326,21 +223,7 @@ def run_demo(args: argparse.Namespace) -> None:
     sbe = config_from_args(args)
     runtime = make_runtime(sbe.device, sbe.precision, sbe.num_workers)
     runtime.on_main(lambda: draw_dataset(dataset, **DEMO_DATASET, seed=sbe.seed))
-    bes = dataclasses.replace(
-        sbe,
-        saliency="none",
-        boundary_label_dir=out_dir / "bes" / "boundary_label",
-        bes_weights_name=out_dir / "bes" / "weights.pth",
-        sem_seg_out_dir=out_dir / "bes" / "sem_seg",
-        panels=0,
-    )
-    supervised = dataclasses.replace(
-        sbe,
-        seg_label_dir="gt",
-        seg_weights_name=out_dir / "gt" / "seg.pth",
-        seg_out_dir=out_dir / "gt" / "seg",
-        panels=0,
-    )
+    bes, supervised = without_saliency(sbe), with_exact_masks(sbe)
     with_saliency = [step for step in steps if step.name in STEPS_WITH_SALIENCY]
     with_labels = [step for step in steps if step.name in STEPS_WITH_LABELS]
     run_steps(sbe, steps, with_table=False)
@@ -348,34 +231,6 @@ def run_demo(args: argparse.Namespace) -> None:
     scores = run_steps(supervised, with_labels, GT_ENDING, with_table=False)
     if runtime.is_main:
         sys.stdout.write(f"\n{comparison_table(scores)}\n")
-
-
-def comparison_table(scores: ScoreFile) -> str:
-    """CAM, BES, SBE and what DeepLab-v2 learnt side by side: mIoU in percent, seconds a step."""
-    cam = scores.step("eval_cam")
-    rows = []
-    if cam:
-        name = f"CAM (best threshold, {cam['best_threshold']:g})"
-        seconds = _seconds(scores, ("train_cam", "make_cam", "eval_cam"))
-        rows.append([name, percent(cam["best"]["miou"]), "-", seconds])
-    for name, ending in (("BES (no saliency)", BES_ENDING), ("SBE", "")):
-        result = scores.step(f"eval_sem_seg{ending}")
-        if result:
-            seconds = _seconds(scores, STEPS_WITH_SALIENCY, ending)
-            rows.append([name, percent(result["miou"]), percent(result["miou_crf"]), seconds])
-    for masks, ending in (("SBE's masks", ""), ("exact masks", GT_ENDING)):
-        last = scores.step(f"eval_seg{ending}").get("last")
-        if last:
-            mious = [spread_text(last.get(key, {})) for key in ("miou", "miou_crf")]
-            seconds = _seconds(scores, STEPS_WITH_LABELS, ending)
-            rows.append([f"DeepLab-v2 on val, from {masks}", *mious, seconds])
-    return table(["masks of", "mIoU", "mIoU after CRF", "seconds a step"], rows)
-
-
-def _seconds(scores: ScoreFile, names: Iterable[str], ending: str = "") -> str:
-    """What each of the steps took, where it ran."""
-    took = {name: scores.step(f"{name}{ending}").get("seconds") for name in names}
-    return ", ".join(f"{name} {seconds:.0f}" for name, seconds in took.items() if seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

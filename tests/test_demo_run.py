@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import run_sample
+from step.demo import DEMO_SETTINGS
 
 pytestmark = pytest.mark.slow
 
@@ -33,4 +34,4 @@ def test_the_demo_shows_what_saliency_adds(
     assert f"{100 * sbe['miou']:.1f}  {100 * sbe['miou_crf']:.1f}" in " ".join(table[4].split(" "))
     for step, row in (("train_cam", 2), ("make_sem_seg", 3), ("train_bes", 4), ("train_seg", 5)):
         assert f"{step} " in table[row]
-    assert len(list((tmp_path / "panels").glob("*.png"))) == run_sample.DEMO_SETTINGS["panels"]
+    assert len(list((tmp_path / "panels").glob("*.png"))) == DEMO_SETTINGS["panels"]

@@ -110,6 +110,7 @@ def start(root: Path, out_dir: Path) -> Start:
     import run_sample
     from misc.runtime import make_runtime
     from step.context import Context
+    from step.runner import check_inputs
 
     arguments = [f"--data_root={root}", f"--out_dir={out_dir}", "--device=cpu", "--num_workers=2"]
     args = run_sample.make_parser().parse_args(arguments)
@@ -121,7 +122,7 @@ def start(root: Path, out_dir: Path) -> Start:
     phases: dict[str, Callable[[], object]] = {
         "lists": lambda: (context.cam_ids, context.val_ids, context.infer_ids, context.eval_ids),
         "tags": lambda: context.tags,
-        "preflight": lambda: run_sample.check_inputs(context, modules),
+        "preflight": lambda: check_inputs(context, modules),
         "fingerprints": lambda: (
             context.list_digest(context.train_ids),
             context.saliency_digest(context.train_ids),
