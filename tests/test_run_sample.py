@@ -9,8 +9,9 @@ import pytest
 import run_sample
 from misc.config import Config
 from misc.errors import UserError
-from run_sample import STEPS, make_parser, requested_steps, results_table
+from run_sample import STEPS, make_parser, requested_steps
 from step.report import ScoreFile
+from step.runner import results_table
 from tests.tiny import ROOT, run
 
 PIPELINE = [
