@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from misc.cam_files import CAM_FORMATS, CamFolder, cam_path, read_cams, read_tags_file, write_irn
 from misc.cam_maps import PARTS
 from misc.cam_png import split_name, write_png
 from misc.cam_record import Cams
 from misc.errors import UserError
 from misc.log import progress, setup_logging
+from misc.pictures import DECODING_ERRORS, open_picture
 from misc.runtime import WorkerPool
 from misc.workspace import Record, atomic_write, claim_record, remove_partial_files
 
@@ -96,9 +95,9 @@ class Conversion:
 
 def _picture_size(path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             return picture.size[1], picture.size[0]
-    except (OSError, SyntaxError, ValueError) as error:
+    except DECODING_ERRORS as error:
         raise UserError(f"{path} is no readable picture ({error}). Replace the file.") from None
 
 

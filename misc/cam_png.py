@@ -10,8 +10,8 @@ from PIL import Image
 
 from misc.cam_maps import Wanted, complete_cams, refuse, sorted_ids
 from misc.cam_record import Cams
+from misc.pictures import DECODING_ERRORS, PNG_ONLY
 from misc.safe_load import open_data_file
-from misc.saliency import DECODING_ERRORS
 from misc.stored_array import Span
 
 IHDR = struct.Struct(">8s4x4sIIBB")  # signature, chunk, width, height, bits, colour type
@@ -74,7 +74,7 @@ def _decode(whole: Span, name: str, size: tuple[int, int]) -> np.ndarray:
     """The pixels as 0..1, if Pillow too finds 8-bit gray of `size` (width, height)."""
     whole.file.seek(0)
     try:
-        with Image.open(whole.file, formats=["PNG"]) as picture:  # type: ignore[arg-type]
+        with Image.open(whole.file, formats=PNG_ONLY) as picture:  # type: ignore[arg-type]
             # Pillow obeys the last header where a file has several; nothing is decoded before.
             if picture.size != size or picture.mode != "L":
                 refuse(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from misc.pictures import JPEG_OR_PNG, open_regular
+
 END_BYTES = 4096  # where the end mark is looked for: other programs add bytes after it
 _HEAD_BYTES = 4096
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -16,17 +18,23 @@ _SCAN = 0xDA
 END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 
 
-def size_from_header(path: str | Path) -> tuple[int, int] | None:
+def size_from_header(
+    path: str | Path, formats: tuple[str, ...] = JPEG_OR_PNG
+) -> tuple[int, int] | None:
     """(H, W) of a PNG or JPEG that is sound as far as its header and its end mark tell.
+
+    Args:
+        path: the file.
+        formats: PNG, JPEG or both.
 
     Returns:
         None where somebody has to look closer: another format, a header that is unusual, damaged
         or longer than a few kB, a missing end mark, more pixels than Pillow takes for safe.
 
     Raises:
-        OSError: if the file cannot be opened.
+        OSError: if the file cannot be opened or is no regular file.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path, buffering=0) as file:
         head = file.read(_HEAD_BYTES)
         length = file.seek(0, 2)
         if length > _HEAD_BYTES:
@@ -34,9 +42,9 @@ def size_from_header(path: str | Path) -> tuple[int, int] | None:
             end = file.read(END_BYTES)
         else:
             end = head
-    if head.startswith(_PNG_START):
+    if head.startswith(_PNG_START) and "PNG" in formats:
         size, mark = _png_size(head), END_MARKS["PNG"]
-    elif head.startswith(b"\xff\xd8"):
+    elif head.startswith(b"\xff\xd8") and "JPEG" in formats:
         size, mark = _jpeg_size(head), END_MARKS["JPEG"]
     else:
         return None

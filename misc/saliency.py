@@ -1,7 +1,5 @@
 """Saliency maps: read any PNG mode, normalise, find their edges."""
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +8,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from misc.errors import UserError
+from misc.pictures import DECODING_ERRORS, open_picture
 
 # Every PNG depth is a whole number of steps of 1/65535: 1 bit, 8 bits (65535 = 257 * 255), 16 bits.
 PNG_STEPS = 65535
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I")
 _COLOUR_MODES = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
-DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 _REMEDY = (
     "Replace the file with a valid one (PNG of the image's size), or run with --saliency none."
 )
 
 
 def read_saliency(path: str | Path) -> NDArray[np.float32]:
-    """Read a saliency map of any PNG mode as it stands, not divided by its own maximum.
+    """Read a saliency map, PNG of any mode or JPEG, as it stands, not divided by its maximum.
 
     Gray is taken as it is, at 1, 8 or 16 bits. Colours (RGB, palette) become gray by the ITU-R 601
     luma, rounded to 8 bits (Pillow's "L"), which leaves equal channels unchanged. Alpha and
@@ -44,10 +33,11 @@ def read_saliency(path: str | Path) -> NDArray[np.float32]:
         (H, W), 0 (not salient) to 1 (white).
 
     Raises:
-        UserError: the file is missing, cut short, no image, or of a mode without a known range.
+        UserError: the file is missing, cut short, no PNG or JPEG, or of a mode without a known
+            range.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             gray, white = _gray_levels(image)
     except FileNotFoundError as error:
         raise UserError(

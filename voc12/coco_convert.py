@@ -8,10 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from misc.errors import UserError
 from misc.log import progress
+from misc.pictures import DECODING_ERRORS, open_picture
 from misc.runtime import WorkerPool
 from misc.visualize import write_palette_png
 from misc.workspace import Record, atomic_write, content_digest, read_json, write_json
@@ -81,16 +80,22 @@ class Conversion:
         link_image(path, link)
         with atomic_write(self.dataset.mask_path(image.image_id)) as file:
             write_palette_png(file, drawing.mask)
-        with Image.open(path) as picture:
-            gray = picture.mode in ("L", "LA", "1") or picture.mode.startswith("I")
         return {
             "id": image.image_id,
             "classes": drawing.class_ids,
-            "gray": gray,
+            "gray": _is_gray(path),
             "crowds": drawing.num_crowds,
             "without_pixels": drawing.without_pixels,
             "link": "symbolic link" if link.is_symlink() else "hard link",
         }
+
+
+def _is_gray(path: Path) -> bool:
+    try:
+        with open_picture(path) as picture:
+            return picture.mode in ("L", "LA", "1") or picture.mode.startswith("I")
+    except DECODING_ERRORS as error:
+        raise UserError(f"Cannot read the image {path}: {error}. Replace the file.") from None
 
 
 def convert(

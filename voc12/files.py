@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from misc.errors import UserError
 from misc.picture_header import END_BYTES, END_MARKS, size_from_header
-from misc.saliency import DECODING_ERRORS
+from misc.pictures import DECODING_ERRORS, JPEG_OR_PNG, PNG_ONLY, open_picture, open_regular
 from voc12.classes import read_class_names
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png")
@@ -81,13 +80,15 @@ class VocDataset:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """A photograph as uint8 RGB (H,W,3); gray, CMYK, palette and 16-bit files are converted.
+    """A photograph as uint8 RGB (H,W,3), from a JPEG or PNG whatever its name.
+
+    Gray, CMYK, palette and 16-bit files are converted.
 
     Raises:
         UserError: if the file is missing or cannot be decoded.
     """
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             picture.load()
             # A transparent colour would only make Pillow warn; alpha is no part of a photograph.
             picture.info.pop("transparency", None)
@@ -108,7 +109,7 @@ def read_mask(path: Path) -> np.ndarray:
         UserError: if the file is missing, cannot be decoded, or holds colours instead of ids.
     """
     try:
-        with Image.open(path) as picture:
+        with open_picture(path, PNG_ONLY) as picture:
             if picture.mode not in ("P", "L"):
                 raise UserError(
                     f"{path} has mode {picture.mode}: a mask is a palette or gray PNG of class ids."
@@ -120,17 +121,21 @@ def read_mask(path: Path) -> np.ndarray:
         raise UserError(f"Cannot read the mask {path}: {error}. Replace the file.") from None
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path, formats: tuple[str, ...] = JPEG_OR_PNG) -> tuple[int, int]:
     """(H, W) of a picture from its header; nothing is decoded.
 
+    Args:
+        path: the file.
+        formats: what may belong there: PNG, JPEG or both.
+
     Raises:
-        UserError: if the file is missing, no picture, or cut off before its end.
+        UserError: if the file is missing, no such picture, or cut off before its end.
     """
     try:
-        found = size_from_header(path)
+        found = size_from_header(path, formats)
         if found is not None:
             return found
-        with Image.open(path) as picture:
+        with open_picture(path, formats) as picture:
             width, height = picture.size
             kind = picture.format
         if _is_cut_off(path, kind):
@@ -147,13 +152,13 @@ def _is_cut_off(path: Path, kind: str | None) -> bool:
     mark = END_MARKS.get(kind or "")
     if mark is None:
         return False
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         file.seek(0, 2)
         file.seek(max(file.tell() - END_BYTES, 0))
         if mark in file.read():
             return False
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             picture.load()
     except DECODING_ERRORS:
         return True

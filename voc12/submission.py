@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import UserError
-from misc.saliency import DECODING_ERRORS
+from misc.pictures import DECODING_ERRORS, JPEG_OR_PNG
 from misc.visualize import voc_palette
 from misc.workspace import atomic_write
 
@@ -75,7 +75,7 @@ def _problem_of(content: bytes, size: tuple[int, int], num_classes: int) -> str 
     if not content:
         return "is missing"
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=JPEG_OR_PNG) as picture:
             kind, mode, palette = picture.format, picture.mode, picture.getpalette()
             mask = np.array(picture)
     except DECODING_ERRORS as error:

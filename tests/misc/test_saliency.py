@@ -1,4 +1,5 @@
 import io
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,24 @@ def test_broken_compression_is_the_users_mistake(tmp_path: Path) -> None:
         read_saliency(tmp_path / "map.png")
 
 
-def test_floating_point_picture_without_a_known_white_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "map.tif")
-    with pytest.raises(UserError, match="mode F has no known white"):
-        read_saliency(tmp_path / "map.tif")
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpegs_are_read_whatever_their_name(tmp_path: Path, mode: str) -> None:
+    Image.new("L", (6, 4), 153).convert(mode).save(tmp_path / "map.png", "JPEG", quality=100)
+    saliency = read_saliency(tmp_path / "map.png")
+    np.testing.assert_allclose(saliency, np.full((4, 6), 0.6), atol=2 / 255)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "BMP", "EPS"])
+def test_other_formats_are_refused_whatever_their_name(tmp_path: Path, kind: str) -> None:
+    Image.new("L", (6, 4), 153).save(tmp_path / "map.png", kind)
+    with pytest.raises(UserError, match=r"map\.png: it is no intact JPEG or PNG\. Replace"):
+        read_saliency(tmp_path / "map.png")
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "map.png")
+    with pytest.raises(UserError, match=r"map\.png: it is no regular file\. Replace"):
+        read_saliency(tmp_path / "map.png")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,5 +1,6 @@
 """What is wrong with the inputs is said at once, with path and remedy, before anything is made."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,18 @@ def shrink(path: Path) -> None:
     smaller.save(path)
 
 
+def as_kind(path: Path, kind: str) -> None:
+    """The picture in another format, under its name."""
+    with Image.open(path) as picture:
+        gray = picture.convert("L")
+    gray.save(path, kind)
+
+
+def as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def said(stopped: Run) -> str:
     """What a refused run said; it made nothing."""
     assert stopped.status == 2
@@ -61,6 +74,10 @@ def said(stopped: Run) -> str:
         (cut_off, "SegmentationClass/{}.png", "Replace the file"),
         (lambda path: path.write_bytes(b"words"), "JPEGImages/{}.jpg", "is no readable picture"),
         (lambda path: path.write_bytes(b""), "Sal/{}.png", "is no readable picture"),
+        (lambda path: as_kind(path, "EPS"), "JPEGImages/{}.jpg", "no intact JPEG or PNG"),
+        (lambda path: as_kind(path, "TIFF"), "Sal/{}.png", "no intact JPEG or PNG"),
+        (lambda path: as_kind(path, "JPEG"), "SegmentationClass/{}.png", "no intact PNG"),
+        (as_pipe, "JPEGImages/{}.jpg", "it is no regular file"),
         (shrink, "Sal/{}.png", "is 10x12, but"),
         (shrink, "SegmentationClass/{}.png", "is 10x12, but"),
     ],

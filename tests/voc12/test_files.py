@@ -1,12 +1,15 @@
+import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from misc.errors import UserError
+from misc.pictures import PNG_ONLY
 from voc12.files import VocDataset, image_size, read_image, read_mask
 
 GRAY = np.arange(0, 240, 2, dtype=np.uint8).reshape(10, 12)
@@ -73,6 +76,60 @@ def test_missing_and_broken_pictures_are_named(tmp_path: Path, read: Callable[[P
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(UserError, match=r"text\.png"):
         read(tmp_path / "text.png")
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("kind", ["EPS", "TIFF", "GIF", "BMP"])
+def test_other_formats_are_refused_whatever_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, read: Callable[[Path], Any]
+) -> None:
+    """Pillow hands an EPS to Ghostscript."""
+    started: list[Any] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **_: started.append(args))
+    path = saved(tmp_path / "x.png", Image.fromarray(GRAY), format=kind)
+    with pytest.raises(UserError, match=r"x\.png.*no intact (JPEG or )?PNG.*Replace"):
+        read(path)
+    assert not started
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_photographs_are_jpeg_or_png_whatever_their_name(tmp_path: Path, name: str) -> None:
+    for kind in ("JPEG", "PNG"):
+        path = saved(tmp_path / name, Image.fromarray(COLOUR), format=kind)
+        assert read_image(path).shape == (*image_size(path), 3) == (10, 12, 3)
+
+
+def test_masks_are_png_and_no_lossy_kind(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(GRAY), format="JPEG")
+    with pytest.raises(UserError, match=r"a\.png: it is no intact PNG\. Replace"):
+        read_mask(path)
+    assert image_size(path) == (10, 12)
+    with pytest.raises(UserError, match=r"a\.png .*no intact PNG.*Replace"):
+        image_size(path, PNG_ONLY)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_what_is_no_file_is_refused_instead_of_waited_for(
+    tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match=r"pipe\.png.*no regular file.*Replace"):
+        read(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UserError, match=r"folder\.png.*directory.*Replace"):
+        read(tmp_path / "folder.png")
+
+
+@pytest.mark.parametrize("read", READERS[:2])
+def test_a_damaged_profile_behind_the_pixels_is_the_users_mistake(
+    tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(GRAY))
+    content, chunk = path.read_bytes(), b"iCCPx\0"
+    chunk = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    path.write_bytes(content[:-12] + chunk + content[-12:])
+    with pytest.raises(UserError, match=r"Cannot read .*a\.png.*Replace"):
+        read(path)
 
 
 def test_a_picture_too_large_to_be_meant_is_the_users_mistake(

@@ -80,6 +80,9 @@ def test_what_the_server_would_refuse_is_named_and_nothing_is_written(
     assert f"{first} is (7, 5), its image (5, 7)" in message
     assert f"{second} cannot be read" in message
 
+    gray.save(second, "TIFF")
+    assert f"{second} cannot be read" in refused(masks)
+
 
 @pytest.mark.parametrize("name", ["x.tar", "x", ".zip"])
 def test_other_archives_are_refused(tmp_path: Path, masks: dict[str, Path], name: str) -> None:
