@@ -21,6 +21,7 @@ ROWS = (
     "random_walk", "crf", "boundary_label", "sem_seg", "train_bes", "make_cam", "evaluation",
     "grid", "startup", "from_coco", "gpu",
 )  # fmt: skip
+KEPT = "<!-- real data: what follows is kept when the tables above are made anew -->"
 WITH_SQUARINGS = ("random_walk", "sem_seg")
 Results = dict[str, dict[str, Any]]
 
@@ -70,6 +71,13 @@ def markdown(results: Results, failed: Sequence[str], machine: Mapping[str, obje
     return "\n".join(text) + "\n"
 
 
+def kept_part(file: Path) -> str:
+    """What stands in an earlier `file` from the mark on; the mark alone where there is none."""
+    earlier = file.read_text() if file.exists() else ""
+    _, mark, rest = earlier.partition(KEPT)
+    return f"\n{KEPT}\n" + (rest.lstrip("\n") if mark else "")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -98,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = markdown(read_results(names, folder), failed, machine)
     if args.markdown is not None:
         args.markdown.parent.mkdir(parents=True, exist_ok=True)
-        args.markdown.write_text(text)
+        args.markdown.write_text(text + kept_part(args.markdown))
     else:
         sys.stdout.write(text)
     return 1 if failed else 0

@@ -165,6 +165,9 @@ def test_all_writes_every_table_and_names_what_failed(
         "| random_walk | seconds | at most 0.12 | 0.05 | yes |", "| ours | 0.05 |",
     ):  # fmt: skip
         assert part in text
+    file.write_text(f"{text}## Real data\n\nby hand\n")
+    all_rows.main(["--quick", "--only=random_walk,crf", "--squarings=2", f"--markdown={file}"])
+    assert file.read_text() == f"{text}## Real data\n\nby hand\n"
 
 
 def test_all_runs_a_row_in_a_process_of_its_own(tmp_path: Path) -> None:
