@@ -3,8 +3,6 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from misc.checkpoint import load_training_state, save_training_state
 from misc.errors import UserError
 from misc.log import progress
 from misc.runtime import Runtime, multiprocessing_context, start_worker
+from misc.training_state import Checkpoints, TrainingState
 
 logger = logging.getLogger(__name__)
 
@@ -82,15 +80,6 @@ class Trained(NamedTuple):
     loss: float
 
 
-@dataclass(frozen=True)
-class Checkpoints:
-    """Where the state of an unfinished training is kept, how often, and what it must match."""
-
-    path: Path
-    every: int
-    made_by: dict[str, Any]
-
-
 def train(
     runtime: Runtime,
     model: nn.Module,
@@ -104,6 +93,7 @@ def train(
     accumulate: int = 1,
     after_epoch: Callable[[int], None] | None = None,
     after_update: Callable[[int], None] | None = None,
+    update_every: int = 1,
 ) -> Trained:
     """Train `model` in place over the steps of `plan`, from its last checkpoint if there is one.
 
@@ -118,9 +108,12 @@ def train(
         checkpoints: where to keep the state.
         desc: what the progress bar says.
         accumulate: batches whose mean gradient makes one update.
-        after_epoch: called with the number of finished epochs; the model may be evaluated there.
+        after_epoch: called with the number of finished epochs; the model, all finite, may be
+            evaluated there.
         after_update: called with the number of updates so far, before a checkpoint of them is
-            written; the model may be evaluated there.
+            written; the model, all finite, may be evaluated and kept there.
+        update_every: updates from one such call to the next; one follows the last update in any
+            case, and 0 means that one alone.
 
     Returns:
         the number of steps taken in this run, and their loss.
@@ -134,13 +127,8 @@ def train(
             f"A batch of {plan.batch_size} cannot be shared by {runtime.world_size} processes. "
             "Start fewer processes or raise the batch size."
         )
-    first_step = 0
-    model.to(runtime.device)
-    if checkpoints.path.exists():
-        first_step = load_training_state(
-            checkpoints.path, model=model, optimizer=optimizer, config=checkpoints.made_by
-        )
-        logger.info("%s goes on after step %d of %d", desc, first_step, plan.num_steps)
+    state = TrainingState(runtime, model, optimizer, checkpoints, desc)
+    first_step = state.resume(plan.num_steps)
     wrapped, wrapped_optimizer = runtime.accelerator.prepare(model, optimizer)
     losses: list[float] = []
     batches = progress(
@@ -148,41 +136,35 @@ def train(
         desc=desc,
         total=plan.num_steps - first_step,
     )
-    for step, batch in enumerate(batches, first_step):
-        done = step + 1
+    for done, batch in enumerate(batches, first_step + 1):
         updates = done % accumulate == 0
         # Until the update, the processes need not see each other's gradients.
         waits = contextlib.nullcontext() if updates else runtime.accelerator.no_sync(wrapped)
         with waits:
             with runtime.accelerator.autocast():
                 loss = loss_of(wrapped, batch)
-            if step % accumulate == 0:
+            if (done - 1) % accumulate == 0:
                 wrapped_optimizer.zero_grad()
             # Gradients are averaged over processes, shares of the loss must be summed.
             runtime.accelerator.backward(loss * (runtime.world_size / accumulate))
         if updates:
             wrapped_optimizer.step()
-        losses.append(_finite(runtime.sum_over_processes(loss.detach()), desc, step))
-        if updates and after_update is not None:
+        losses.append(state.finite(runtime.sum_over_processes(loss.detach()), done))
+        is_last = done == plan.num_steps
+        looks = updates and (is_last or _is_multiple(done // accumulate, update_every))
+        saves = _is_multiple(done, checkpoints.every * accumulate) and not is_last
+        ends_epoch = _is_multiple(done, plan.steps_per_epoch)
+        if (looks and after_update is not None) or saves or ends_epoch or is_last:
+            state.demand_finite_weights(done)
+        if looks and after_update is not None:
             after_update(done // accumulate)
             model.train()
-        is_last = done == plan.num_steps
-        is_due = done % (checkpoints.every * accumulate) == 0 and not is_last
-        if is_due or is_last:
-            # A finite loss may have had an infinite gradient: nothing of that may be kept.
-            _demand_finite_weights(model, desc, step)
-        if is_due and runtime.is_main:
-            save_training_state(
-                checkpoints.path,
-                model=model,
-                optimizer=optimizer,
-                step=done,
-                config=checkpoints.made_by,
-            )
-        if done % plan.steps_per_epoch == 0:
-            epoch_losses = losses[-plan.steps_per_epoch :]
+        if saves and runtime.is_main:
+            state.save(done)
+        if ends_epoch:
             epoch = done // plan.steps_per_epoch
-            logger.info("%s: epoch %d, mean loss %.4f", desc, epoch, np.mean(epoch_losses))
+            mean = np.mean(losses[-plan.steps_per_epoch :])
+            logger.info("%s: epoch %d, mean loss %.4f", desc, epoch, mean)
             if after_epoch is not None:
                 after_epoch(epoch)
                 model.train()
@@ -191,23 +173,8 @@ def train(
     return Trained(len(losses), float(np.mean(last_losses)) if last_losses else 0.0)
 
 
-def _finite(loss: Tensor, desc: str, step: int) -> float:
-    value = float(loss)
-    if not np.isfinite(value):
-        raise UserError(
-            f"{desc}: the loss became {value} at step {step + 1}. Lower the learning rate; the "
-            "last checkpoint is kept."
-        )
-    return value
-
-
-def _demand_finite_weights(model: nn.Module, desc: str, step: int) -> None:
-    for name, parameter in model.named_parameters():
-        if not bool(parameter.detach().isfinite().all()):
-            raise UserError(
-                f"{desc}: {name} is not finite after step {step + 1}. Lower the learning rate; the "
-                "last checkpoint is kept."
-            )
+def _is_multiple(count: int, every: int) -> bool:
+    return every > 0 and count % every == 0
 
 
 def _batches(runtime: Runtime, dataset: Dataset[Batch], sampler: _StepSampler) -> Iterator[Batch]:

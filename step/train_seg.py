@@ -165,6 +165,7 @@ def _train(context: Context, training: Training, record: Record) -> dict[str, An
         desc="train_seg",
         accumulate=config.seg_accumulation,
         after_update=validation.after_update,
+        update_every=validation.every,
     )
     if runtime.is_main:
         training.weights.keep(partial(save_weights, network))
@@ -208,17 +209,15 @@ class Validation:
         self.training = training
         self.network = network
         self.start = start
-        self.every = context.config.seg_val_every
+        self.every = context.config.seg_val_every  # updates; 0: never
         if self.every and not context.val_ids_if_any():
             logger.warning("train_seg: there is no list %s: no best", context.config.val_list)
             self.every = 0
 
     def after_update(self, updates: int) -> None:
-        """Score val if it is time to, and keep the weights if they are the best so far."""
-        is_last = updates == self.context.config.seg_iters
-        is_due = self.every and (is_last or updates % self.every == 0)
-        miou = val_miou(self.context, self.network) if is_due else None
-        if self.context.runtime.is_main and (is_due or is_last):
+        """Score val if it is to be, and keep the weights if they are the best so far."""
+        miou = val_miou(self.context, self.network) if self.every else None
+        if self.context.runtime.is_main:
             self._note(updates, miou)
 
     def _note(self, updates: int, miou: float | None) -> None:

@@ -226,6 +226,45 @@ def test_what_follows_an_update_is_never_left_out_by_a_resumed_training(
     assert seen == list(range(next_seen, 11))
 
 
+@pytest.mark.parametrize(
+    ("every", "seen"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (5, [5]), (0, [5])]
+)
+def test_calls_after_updates_are_as_far_apart_as_asked_and_one_is_after_the_last(
+    runtime: Runtime, checkpoints: Checkpoints, every: int, seen: list[int]
+) -> None:
+    calls: list[int] = []
+    look: dict[str, Any] = {"after_update": calls.append, "update_every": every}
+    fit(runtime, network(), checkpoints, accumulate=2, **look)
+    assert calls == seen
+
+
+@pytest.mark.parametrize("name", ["0.weight", "1.running_var"])
+def test_nothing_is_called_or_kept_with_a_weight_that_is_not_finite(
+    runtime: Runtime, checkpoints: Checkpoints, name: str
+) -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    seen: list[int] = []
+
+    def look(updates: int) -> None:
+        assert all(value.isfinite().all() for value in module.state_dict().values())
+        seen.append(updates)
+
+    def spoil(module: nn.Module, batch: Batch) -> Tensor:
+        is_statistic = name.endswith("running_var")
+        if len(seen) == 4 and is_statistic:
+            module.state_dict()[name].fill_(float("inf"))
+        loss = square_loss(module, batch)
+        if len(seen) == 4 and not is_statistic:
+            loss = loss + (loss - loss.detach()).sqrt()  # of infinite gradient
+        return loss
+
+    with pytest.raises(UserError, match=rf"fit: {name} is not finite after step 5\. Lower"):
+        fit(runtime, module, checkpoints, loss_of=spoil, after_update=look)
+    assert seen == [1, 2, 3, 4]
+    kept = torch.load(checkpoints.path, weights_only=True)
+    assert kept["step"] == 3
+
+
 def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_checkpoint(
     runtime: Runtime, checkpoints: Checkpoints
 ) -> None:

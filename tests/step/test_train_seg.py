@@ -49,6 +49,10 @@ def become_nan(loss: Tensor) -> Tensor:
     return loss * float("nan")
 
 
+def get_an_infinite_gradient(loss: Tensor) -> Tensor:
+    return loss + (loss - loss.detach()).sqrt()
+
+
 def state_of(done: Run, name: str = "seg.pth") -> dict[str, Tensor]:
     return torch.load(done.out_dir / "weights" / name, weights_only=True)
 
@@ -109,7 +113,8 @@ def test_stopped_or_at_a_nan_it_keeps_the_last_checkpoint_and_goes_on_from_it(
     assert stopped.status == status
     if status == 2:
         assert "train_seg: the loss became nan at step 7" in stopped.stderr
-        assert "Lower the learning rate; the last checkpoint is kept" in stopped.stderr
+        checkpoint = tmp_path / "weights" / "seg_seed0.pth.checkpoint"
+        assert f"the last checkpoint, {checkpoint}, is kept" in stopped.stderr
         assert "Traceback" not in stopped.stderr
     assert not (tmp_path / "weights" / "seg_seed0.pth").exists()
     kept = torch.load(tmp_path / "weights" / "seg_seed0.pth.checkpoint", weights_only=True)
@@ -133,6 +138,37 @@ def test_a_rate_that_is_too_high_ends_with_a_message_and_no_broken_weights(
     for path in tmp_path.rglob("*.checkpoint"):
         kept = torch.load(path, weights_only=True)
         assert all(value.isfinite().all() for value in kept["model"].values())
+
+
+def test_what_the_message_about_a_nan_says_to_do_works(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("step.train_seg.segmentation_loss", loss_that(become_nan, at_call=2))
+        stopped = run_seg(tiny_dataset, tmp_path, *TRAIN_ONLY)
+    assert stopped.status == 2
+    assert "Lower the learning rate, and pass --overwrite to train anew with it" in stopped.stderr
+    assert "checkpoint" not in stopped.stderr  # there is none yet
+    lower = (*TRAIN_ONLY, "--seg_learning_rate=0.001")
+    refused = run_seg(tiny_dataset, tmp_path, *lower)
+    assert refused.status == 2
+    assert "--seg_learning_rate was 0.002, is 0.001" in refused.stderr
+    done = run_seg(tiny_dataset, tmp_path, *lower, "--overwrite")
+    assert done.status == 0, done.stderr
+    assert weights_of(done)
+
+
+def test_weights_that_are_not_finite_are_neither_scored_nor_kept_as_the_best(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = loss_that(get_an_infinite_gradient, at_call=2)
+    monkeypatch.setattr("step.train_seg.segmentation_loss", loss)
+    flags = ("--steps=train_seg", "--seg_val_every=1", "--checkpoint_every=100")
+    stopped = run_seg(tiny_dataset, tmp_path, *flags)
+    assert stopped.status == 2
+    assert "is not finite after step 2. Lower the learning rate" in stopped.stderr
+    assert "mIoU on val" not in stopped.stderr
+    assert {path.name for path in (tmp_path / "weights").iterdir()} == {"seg.pth.json"}
 
 
 def test_a_folder_of_masks_teaches_what_the_exact_ones_in_it_do(
