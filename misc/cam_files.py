@@ -102,7 +102,11 @@ def write_irn(file: BinaryIO, cams: Cams, dtype: str = "float32", *, high_res: b
 
 
 class CamFolder:
-    """The CAM files of a folder, listed once; ids are any strings that name a file."""
+    """The CAM files of a folder, listed once; ids are any strings that name a file.
+
+    Where the format is named as oaa_png and the folder holds such files, an image without any is
+    an image without classes; auto does not take that for granted.
+    """
 
     def __init__(self, folder: Path, *, num_classes: int, cam_format: str = "auto") -> None:
         """List the folder.
@@ -132,11 +136,23 @@ class CamFolder:
                 self._png.setdefault(parsed[0], []).append(parsed[1])
 
     def ids(self) -> list[str]:
-        """All image ids that have CAMs, sorted."""
+        """All image ids that have files, sorted."""
         return sorted(self._npy | self._png.keys())
+
+    @property
+    def holds_pngs(self) -> bool:
+        """True if there are `<id>_<c>.png`, and the format is auto or oaa_png."""
+        return bool(self._png)
+
+    @property
+    def absent_is_empty(self) -> bool:
+        """True if an image without a file is an image without classes."""
+        return self.cam_format == "oaa_png" and self.holds_pngs
 
     def find(self, image_id: str) -> Path | list[Path] | None:
         """The image's .npy file, or its PNG files in the order of classes; None without any.
+
+        The list is empty for an image without classes (`absent_is_empty`).
 
         Raises:
             UserError: if there are both.
@@ -150,7 +166,7 @@ class CamFolder:
             return self.folder / f"{image_id}.npy"
         if image_id in self._png:
             return [self.folder / f"{image_id}_{c}.png" for c in sorted(self._png[image_id])]
-        return None
+        return [] if self.absent_is_empty else None
 
     def read(
         self, image_id: str, image_size: tuple[int, int], *, parts: Sequence[str] = PARTS

@@ -153,7 +153,7 @@ class Context:
         )
 
     def cam_files(self, ids: Sequence[str]) -> dict[str, CamFile]:
-        """Image id -> the file or files of its CAMs.
+        """Image id -> the file or files of its CAMs; no file for an image without classes.
 
         Raises:
             UserError: if one of `ids` has none.
@@ -167,10 +167,40 @@ class Context:
         return found
 
     def cams_without_file(self, ids: Sequence[str]) -> list[str]:
-        """Those of `ids` for which no CAM file of the chosen dialect is there."""
+        """Those of `ids` for which no CAM file of the chosen dialect is there.
+
+        Where that dialect leaves out the files of images without classes, none is missing, and
+        the log tells how many have none; but if all of several have none, the folder is not theirs.
+        """
         listing = self.list_cams()
         there = set() if listing is None else set(listing.ids())
-        return [image_id for image_id in ids if image_id not in there]
+        without = [image_id for image_id in ids if image_id not in there]
+        if listing is None or not listing.absent_is_empty or len(without) == len(ids) > 1:
+            return without
+        if without:
+            self._tell_of_empty_images(without, len(ids))
+        return []
+
+    def hint_of_empty_images(self) -> str:
+        """What to add where CAMs are missing in a folder of PNGs that nobody named as such."""
+        listing = self.list_cams()
+        if self.config.cam_format != "auto" or listing is None or not listing.holds_pngs:
+            return ""
+        return " If these images show no class, pass --cam_format oaa_png."
+
+    def _tell_of_empty_images(self, without: Sequence[str], count: int) -> None:
+        text = (
+            f"{self.cams.folder}: {len(without)} of {count} images, {without[0]} for one, have no "
+            "<id>_<class>.png and are taken for images without classes. If the folder is not "
+            "whole, stop here and complete it."
+        )
+        if self.runtime.is_main and text not in self._told:
+            self._told.add(text)
+            logger.warning("%s", text)
+
+    @cached_property
+    def _told(self) -> set[str]:
+        return set()
 
     def cams_to_make(self) -> list[str]:
         """Images whose CAMs this run would make; none where somebody else put CAMs."""

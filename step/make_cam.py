@@ -29,7 +29,8 @@ def preflight(context: Context) -> list[str]:
     """What stands in the way of this step."""
     if context.cams_are_plugged_in():
         missing = context.cams_without_file(context.cam_ids)
-        return [context.cams.mixture(missing)] if missing else []
+        hint = context.hint_of_empty_images()
+        return [context.cams.mixture(missing) + hint] if missing else []
     wanted = context.cams_to_make()
     if not wanted:
         return problems_of(lambda: _demand_settings(context))

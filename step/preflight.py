@@ -198,7 +198,8 @@ def cam_problems(context: Context, ids: Sequence[str]) -> list[str]:
     if missing and not reported_by_make_cam:
         problems.append(
             f"{context.cams.folder} lacks the CAMs of {len(missing)} images, {missing[0]} for one. "
-            "Put them there, run make_cam, or name another --cam_out_dir."
+            f"Put them there, run make_cam, or name another --cam_out_dir."
+            f"{context.hint_of_empty_images()}"
         )
     if context.cams_are_plugged_in():
         problems += _bad_cams(context, _without(ids, missing))

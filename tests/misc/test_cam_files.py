@@ -421,6 +421,22 @@ def test_a_folder_is_listed_once_and_knows_any_id(tmp_path: Path) -> None:
     assert CamFolder(tmp_path, num_classes=20, cam_format="irn").ids() == sorted(ids[:3])
 
 
+def test_an_image_without_a_png_has_no_class_where_the_format_is_named(tmp_path: Path) -> None:
+    def folder(cam_format: str) -> CamFolder:
+        return CamFolder(tmp_path, num_classes=NUM_CLASSES, cam_format=cam_format)
+
+    write_irn_like(tmp_path / "y.npy")
+    assert folder("oaa_png").find("empty") is None  # no such files: it says nothing of any image
+    write_pngs(tmp_path, "x")
+    assert folder("auto").find("empty") is None
+    assert folder("irn").find("empty") is None
+    assert folder("oaa_png").find("empty") == []
+    assert folder("oaa_png").ids() == ["x"]
+    cams = folder("oaa_png").read("empty", SIZE)
+    assert cams.class_ids.shape == (0,)
+    assert cams.high_res.shape == (0, *SIZE)
+
+
 def test_an_id_with_both_kinds_of_files_is_ambiguous(tmp_path: Path) -> None:
     write_irn_like(tmp_path / "x.npy")
     write_pngs(tmp_path, "x")

@@ -1,6 +1,7 @@
 """Every dialect of CAMs, and checkpoints of IRN, BES and SBE, through the command line."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from misc.cam_convert import main as convert
+from misc.safe_load import safe_load as read_record
 from net.backbone import build_backbone
 from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
@@ -102,6 +105,92 @@ def test_all_steps_take_them(tiny_dataset: Path, dialects: Path, tmp_path: Path)
         assert len(paths) >= 8
         for path in paths:
             assert path.read_bytes() == (tmp_path / "psa" / name / path.name).read_bytes()
+
+
+@pytest.fixture
+def empty_ids(tiny_dataset: Path) -> list[str]:
+    """Images that show no class in `partly_empty`: of the first list and of the second."""
+    ids = all_ids(tiny_dataset)
+    return [ids[1], ids[-1]]
+
+
+@pytest.fixture
+def partly_empty(dialects: Path, empty_ids: list[str], tmp_path: Path) -> Path:
+    """CAMs as PNGs, none for images without classes."""
+    folder = tmp_path / "pngs"
+    shutil.copytree(dialects / "oaa_png", folder)
+    for image_id in empty_ids:
+        for path in folder.glob(f"{image_id}_*.png"):
+            path.unlink()
+    return folder
+
+
+CAM_STEPS = "eval_cam,make_boundary_label,make_wsss_bed_masks"
+
+
+def test_an_image_without_a_png_is_an_image_without_classes(
+    tiny_dataset: Path, partly_empty: Path, empty_ids: list[str], tmp_path: Path
+) -> None:
+    """The same as CAMs in .npy files that name no class; the log says how many there are."""
+    ids, two = tmp_path / "ids.txt", tmp_path / "two.txt"  # the labels' CRF takes its time
+    ids.write_text("\n".join(all_ids(tiny_dataset)))
+    two.write_text("\n".join(all_ids(tiny_dataset)[:2]))
+    flags = ["--to", "irn", "--cam_format", "oaa_png", "--list", str(ids), "--num_workers", "0"]
+    flags += ["--num_classes", "20", "--image_root", str(tiny_dataset / "JPEGImages")]
+    irn = tmp_path / "irn"
+    assert convert(["convert", str(partly_empty), str(irn), *flags]) == 0
+    assert read_record(irn / f"{empty_ids[0]}.npy")["keys"].tolist() == []
+    done = {}
+    for name, folder, cam_format in (("a", partly_empty, "oaa_png"), ("b", irn, "irn")):
+        flags = [f"--cam_out_dir={folder}", f"--cam_format={cam_format}", "--panels=2"]
+        flags += [f"--train_aug_list={two}", f"--infer_list={two}"]
+        done[name] = run(tiny_dataset, tmp_path / name, f"--steps={CAM_STEPS}", *flags)
+        assert done[name].status == 0, done[name].stderr
+    scores = [scores_of(each, "eval_cam") for each in done.values()]
+    assert scores[0]["iou"] == scores[1]["iou"]
+    assert scores[0]["best"] == scores[1]["best"]
+    for made in ("cam_vis", "boundary_label", "wsss_bed"):
+        paths = sorted((tmp_path / "b" / made).glob("*.png"))
+        assert f"{empty_ids[0]}.png" in {path.name for path in paths}
+        for path in paths:
+            assert path.read_bytes() == (tmp_path / "a" / made / path.name).read_bytes()
+    told = [line for line in done["a"].stderr.splitlines() if "without classes" in line]
+    assert len(told) == len(set(told))
+    assert any(f"{partly_empty}: 1 of 8 images, {empty_ids[0]} for one" in line for line in told)
+    assert "without classes" not in done["b"].stderr
+
+
+def test_so_it_is_in_the_benchmark(tiny_dataset: Path, partly_empty: Path, tmp_path: Path) -> None:
+    flags = ["--benchmark_act_thres=0.1,0.3", "--benchmark_sal_thres=0.5"]
+    flags.append(f"--benchmark_cams=theirs={partly_empty}:oaa_png")
+    done = run(tiny_dataset, tmp_path / "out", "--steps=benchmark", *flags)
+    assert done.status == 0, done.stderr
+    assert "1 of 8 images, " in done.stderr
+    assert "taken for images without classes" in done.stderr
+
+
+@pytest.mark.parametrize("steps", ["eval_cam", "make_cam,eval_cam"])
+def test_a_format_that_was_not_named_takes_no_image_for_empty(
+    tiny_dataset: Path, partly_empty: Path, empty_ids: list[str], tmp_path: Path, steps: str
+) -> None:
+    folder = f"--cam_out_dir={partly_empty}"
+    done = run(tiny_dataset, tmp_path / "out", f"--steps={steps}", folder)
+    assert done.status == 2
+    assert any(image_id in done.stderr for image_id in empty_ids)
+    assert "If these images show no class, pass --cam_format oaa_png." in done.stderr
+
+
+def test_a_folder_of_other_images_is_not_one_of_empty_images(
+    tiny_dataset: Path, dialects: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for path in (dialects / "oaa_png").iterdir():
+        shutil.copy(path, folder / f"other_{path.name}")
+    flags = [f"--cam_out_dir={folder}", "--cam_format=oaa_png"]
+    done = run(tiny_dataset, tmp_path / "out", "--steps=eval_cam", *flags)
+    assert done.status == 2
+    assert f"{folder} lacks the CAMs of" in done.stderr
 
 
 def legacy_state(network: nn.Module, which: str) -> dict[str, torch.Tensor]:
