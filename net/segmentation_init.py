@@ -3,13 +3,15 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from misc.checkpoint import load_strictly, read_state_dict
 from misc.errors import UserError
-from net.backbone import load_backbone_weights
+from net.backbone import Backbone, load_backbone_weights
+from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2
 
 # Caffe's weights see BGR values of 0..255 less these; here in the order R, G, B.
@@ -26,6 +28,21 @@ _CAFFE_STEM = re.compile(r"layer1\.conv1\.(conv|bn)\.(\w+)")
 _CONVOLUTION = {"reduce": 1, "conv3x3": 2, "increase": 3}
 _CAFFE_MARK = "layer1.conv1.conv.weight"
 _OTHER_HEAD = "fc."
+_CLASSIFIER_MARKS = ("backbone.", *(f"{prefix}." for prefix in CamClassifier.LEGACY_NAMES))
+
+
+class ClassifierBackbone(nn.Module):
+    """A backbone by the names that a classifier's file has for it; what classifies is left out."""
+
+    LEGACY_NAMES: ClassVar[Mapping[str, str | None]] = {
+        **CamClassifier.LEGACY_NAMES,
+        "newly_added.0": None,
+        "classifier": None,
+    }
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
 
 
 def initialise(network: DeepLabV2, init: str | Path) -> str:
@@ -34,8 +51,9 @@ def initialise(network: DeepLabV2, init: str | Path) -> str:
     Args:
         network: freshly built.
         init: "imagenet" (torchvision's, the backbone alone), "none" (stay random), or a file: of
-            torchvision's names, a classifier or a DeepLab-v2 of this project, or a ResNet-101 of
-            deeplab-pytorch (Caffe's weights, such as the COCO-pretrained ones).
+            torchvision's names, a classifier (of this project, or IRN's, BES's or SBE's), a
+            DeepLab-v2 of this project, or a ResNet of deeplab-pytorch (Caffe's weights, such as
+            the COCO-pretrained ones).
 
     Returns:
         in words, what that was, for the log and the scores.
@@ -55,13 +73,9 @@ def initialise(network: DeepLabV2, init: str | Path) -> str:
     if any(key.startswith("aspp.") for key in state):
         load_strictly(network, state, source=str(path))
         return f"a DeepLab-v2 of this project, {path.name}"
-    if any(key.startswith("backbone.") for key in state):
-        backbone = {
-            key.removeprefix("backbone."): value
-            for key, value in state.items()
-            if key.startswith("backbone.")
-        }
-        load_strictly(network.backbone, backbone, source=str(path))
+    if any(key.startswith(_CLASSIFIER_MARKS) for key in state):
+        source = f"{path} (backbone {network.backbone.name})"
+        load_strictly(ClassifierBackbone(network.backbone), state, source=source)
         return f"the classifier {path.name}"
     load_backbone_weights(network.backbone, path, flag=FLAG)
     return f"torchvision's network in {path.name}"

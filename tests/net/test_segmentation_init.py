@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2
 from net.segmentation_init import CAFFE_MEAN, caffe_to_torchvision, initialise
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 CAFFE_PARTS = {"conv1": "reduce", "conv2": "conv3x3", "conv3": "increase"}
 
 
@@ -50,6 +52,18 @@ def caffe_state(num_classes: int | None, prefix: str = "") -> dict[str, Tensor]:
             state[f"aspp.c{branch}.weight"] = torch.rand(shape, generator=generator)
             state[f"aspp.c{branch}.bias"] = torch.rand(num_classes, generator=generator)
     return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+def irn_state() -> dict[str, Tensor]:
+    """A ResNet-50's classifier drawn at random, by all names that IRN, BES and SBE save it by."""
+    record = json.loads((GOLDEN / "g3_cam_state_dict.json").read_text())
+    generator = torch.Generator().manual_seed(1)
+    state = {
+        key: torch.rand(shape, generator=generator) if dtype == "torch.float32" else torch.tensor(7)
+        for key, shape, dtype in record["keys"]
+        if key not in record["alias_of"]
+    }
+    return state | {alias: state[key] for alias, key in record["alias_of"].items()}
 
 
 def write(path: Path, state: dict[str, Tensor]) -> Path:
@@ -181,6 +195,43 @@ def test_a_classifier_of_ours_gives_its_backbone(tmp_path: Path) -> None:
     assert initialise(network, path) == "the classifier cam.pth"
     for key, value in network.backbone.state_dict().items():
         assert torch.equal(value, classifier.backbone.state_dict()[key])
+
+
+@pytest.fixture(scope="module")
+def irns_classifier() -> dict[str, Tensor]:
+    return irn_state()
+
+
+@pytest.mark.parametrize("names", [("",), ("stage",), ("resnet50.", "classifier.")])
+def test_a_classifier_of_irns_names_gives_its_backbone(
+    tmp_path: Path, irns_classifier: dict[str, Tensor], names: tuple[str, ...]
+) -> None:
+    kept = {f"module.{k}": v for k, v in irns_classifier.items() if k.startswith(names)}
+    network, fresh = build("resnet50"), build("resnet50")
+    assert initialise(network, write(tmp_path / "irn.pth", kept)) == "the classifier irn.pth"
+    for key, value in network.backbone.state_dict().items():
+        assert torch.equal(value, irns_classifier[f"resnet50.{key}"]), key
+    for key, value in network.aspp.state_dict().items():
+        assert torch.equal(value, fresh.aspp.state_dict()[key])
+
+
+def test_a_classifier_of_irns_names_is_taken_whole_or_refused_by_key(
+    tmp_path: Path, irns_classifier: dict[str, Tensor]
+) -> None:
+    first = "stage1.0.weight"
+    cases = {
+        "both are backbone.conv1.weight": irns_classifier | {first: irns_classifier[first] + 1},
+        "unknown: fc_edge1.0.weight": irns_classifier | {"fc_edge1.0.weight": torch.ones(1)},
+        "missing: backbone.layer4.2.bn3.bias": {
+            k: v for k, v in irns_classifier.items() if not k.endswith(".2.bn3.bias")
+        },
+    }
+    path = tmp_path / "irn.pth"
+    for named, broken in cases.items():
+        with pytest.raises(UserError, match=re.escape(named)):
+            initialise(build("resnet50"), write(path, broken))
+    with pytest.raises(UserError, match=re.escape(f"{path} (backbone resnet18) do not fit")):
+        initialise(build("resnet18"), write(path, irns_classifier))
 
 
 def test_a_deeplab_of_ours_gives_everything_or_says_why_not(tmp_path: Path) -> None:
