@@ -15,13 +15,16 @@ from misc.workspace import (
     stat_digest,
     write_json,
 )
+from net.segmentation_init import FLAG, initialise
 from step.context import Context
+from step.networks import build_segmentation_network
+from step.preflight import problems_of
 from voc12.files import VocDataset
 from voc12.lists import CRF_SUFFIX, split_ids
 from voc12.segmentation_crops import mask_paths
 
 LAST, BEST = "last", "best"
-INIT_WORDS = ("imagenet", "none", "cam")
+INIT_WORDS = ("imagenet", "none")
 
 
 @dataclass
@@ -191,9 +194,19 @@ def describe_labels(context: Context) -> str:
 
 
 def init_path(context: Context) -> str:
-    """`--seg_init` as a word or the path of a file."""
+    """`--seg_init` as a word or the path of a file.
+
+    Raises:
+        UserError: if it is a file that is not there.
+    """
     init = context.config.seg_init
-    return str(context.cam_weights.path) if init == "cam" else init
+    path = str(context.cam_weights.path) if init == "cam" else init
+    if path not in INIT_WORDS and not Path(path).is_file():
+        raise UserError(
+            f"--seg_init {init}: there is no file {path}. Pass a file, imagenet, none, or cam "
+            "after train_cam."
+        )
+    return path
 
 
 def init_digest(context: Context) -> str:
@@ -203,11 +216,32 @@ def init_digest(context: Context) -> str:
         UserError: if it is a file that is not there.
     """
     init = init_path(context)
-    if init in INIT_WORDS:
-        return init
-    if not Path(init).is_file():
-        raise UserError(
-            f"--seg_init {context.config.seg_init}: there is no file {init}. Pass a file, "
-            "imagenet, none, or cam after train_cam."
+    return init if init in INIT_WORDS else content_digest(Path(init))
+
+
+def init_problems(context: Context) -> list[str]:
+    """What is wrong with `--seg_init`: it is tried on a network that is then thrown away.
+
+    The training itself may come hours later. ImageNet's weights are downloaded here.
+    """
+    config, classifier = context.config, context.cam_weights
+    is_cam = config.seg_init == "cam"
+    stays = classifier.exists() and (not config.overwrite or classifier.is_foreign())
+    is_to_come = is_cam and "train_cam" in context.requested and not stays
+    problems = [] if is_to_come else problems_of(lambda: _try_init(context))
+    if is_cam and config.seg_backbone != config.backbone and (is_to_come or problems):
+        differ = (
+            f"--seg_init cam starts from the classifier, whose --backbone is {config.backbone}, "
+            f"but --seg_backbone is {config.seg_backbone}. Let both be the same, or pass "
+            "--seg_init imagenet, none or a file."
         )
-    return content_digest(Path(init))
+        return [differ, *problems]
+    return problems
+
+
+def _try_init(context: Context) -> None:
+    init = init_path(context)
+    try:
+        initialise(build_segmentation_network(context), init)
+    except UserError as error:
+        raise UserError(f"{FLAG} {context.config.seg_init}: {error}") from None

@@ -28,6 +28,7 @@ from step.segmentation import (
     describe_labels,
     init_digest,
     init_path,
+    init_problems,
     label_digest,
     label_paths,
     trainings,
@@ -56,8 +57,7 @@ def preflight(context: Context) -> list[str]:
     for training in trainings(context):
         if not training.weights.exists():
             problems += problems_of(training.demand_room_for_best)
-    if config.seg_init != "cam" or "train_cam" not in context.requested:
-        problems += problems_of(lambda: init_digest(context))
+    problems += init_problems(context)
     if config.seg_label_dir == "pseudo" and "make_sem_seg" in context.requested:
         made = set(context.infer_ids)
         ids = [image_id for image_id in ids if image_id not in made]

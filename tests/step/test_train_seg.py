@@ -18,7 +18,7 @@ from net.backbone import build_backbone
 from net.deeplab_v2 import DeepLabV2
 from step.context import Context
 from step.train_seg import make_optimizer
-from tests.net.test_segmentation_init import caffe_state
+from tests.net.test_segmentation_init import caffe_state, irn_state
 from tests.segmentation import SEG_FLAGS, TRAIN_ONLY, notes_of, run_seg, scores_of, weights_of
 from tests.tiny import Run, arguments, copy_dataset, copy_run, start, states
 from voc12.files import read_mask
@@ -333,14 +333,55 @@ def test_torchvisions_and_caffes_files_are_starts_that_the_scores_name(
         state_of(done)[f"backbone.{first_of_layer3}"],
         state["base.layer4.block1.reduce.conv.weight"],
     )
-    del state["base.layer4.block1.reduce.conv.weight"]
-    torch.save(state, caffe)
-    refused = run_seg(tiny_dataset, tmp_path / "c", *flags)
-    assert refused.status == 2
-    assert f"missing: backbone.{first_of_layer3}" in refused.stderr
-    absent = run_seg(tiny_dataset, tmp_path / "c", *TRAIN_ONLY, "--seg_init=no/such.pth")
-    assert absent.status == 2
-    assert "there is no file no/such.pth" in absent.stderr
+    theirs = tmp_path / "irn.pth"
+    torch.save({k: v / 1000 for k, v in irn_state().items()}, theirs)
+    flags = (*TRAIN_ONLY, "--seg_backbone=resnet50", f"--seg_init={theirs}", *rate)
+    done = run_seg(tiny_dataset, tmp_path / "c", *flags)
+    assert done.status == 0, done.stderr
+    assert "starts from: the classifier irn.pth" in done.stderr
+
+
+def test_a_start_that_does_not_fit_is_refused_before_anything_is_trained(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    theirs, broken, gone = irn_state(), tmp_path / "broken.pth", tmp_path / "gone.pth"
+    del theirs["resnet50.layer3.0.conv1.weight"], theirs["stage3.0.0.conv1.weight"]
+    del theirs["backbone.2.0.0.conv1.weight"]
+    torch.save(theirs, broken)
+    cases = {
+        f"--seg_init {broken}: The weights in {broken}": "missing: backbone.layer3.0.conv1.weight",
+        f"--seg_init {gone}: there is no file": "Pass a file, imagenet, none, or cam",
+    }
+    for init, (beginning, named) in zip((broken, gone), cases.items(), strict=True):
+        flags = ("--steps=train_cam,train_seg", "--seg_backbone=resnet50", f"--seg_init={init}")
+        refused = run_seg(tiny_dataset, tmp_path / "out", *flags)
+        assert refused.status == 2
+        assert beginning in refused.stderr
+        assert named in refused.stderr
+        assert not (tmp_path / "out" / "weights").exists()
+
+
+def test_the_classifiers_backbone_is_a_start_of_the_same_network_alone(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    before = states(out_dir)
+    both = "--steps=train_cam,train_seg"
+    for folder, *flags in (
+        (tmp_path / "new", both),
+        (out_dir, both),
+        (out_dir, both, "--overwrite"),
+        (out_dir, "--steps=train_seg"),
+    ):
+        refused = run_seg(tiny_dataset, folder, "--seg_init=cam", *flags)
+        assert refused.status == 2
+        assert "whose --backbone is resnet18, but --seg_backbone is squeezenet1_0" in refused.stderr
+    assert states(out_dir) == before
+    assert not (tmp_path / "new" / "weights").exists()
+    flags = ["--seg_init=cam", "--seg_backbone=resnet18", "--backbone=resnet50"]
+    done = run_seg(tiny_dataset, out_dir, *TRAIN_ONLY, *flags, "--seg_iters=1")
+    assert done.status == 0, done.stderr
+    assert "starts from: the classifier cam.pth" in done.stderr
 
 
 @pytest.mark.slow
