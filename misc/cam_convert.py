@@ -11,17 +11,17 @@ from misc.cam_files import CAM_FORMATS, CamFolder, cam_path, read_cams, read_tag
 from misc.cam_maps import PARTS
 from misc.cam_png import split_name, write_png
 from misc.cam_record import Cams
+from misc.convert_inputs import Size, find_pictures, picture_size, read_ids, read_sizes
 from misc.errors import UserError
 from misc.log import progress, setup_logging
-from misc.pictures import DECODING_ERRORS, open_picture
 from misc.runtime import WorkerPool
 from misc.workspace import Record, atomic_write, claim_record, remove_partial_files
 
 logger = logging.getLogger(__name__)
 
 RECORD_NAME = "converted.json"
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG")
 SHOWN_ERRORS = 20
+DEFAULT_CLASSES = 20  # of the command line alone: the published sets are mostly VOC's
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,24 @@ class Item:
     Attributes:
         image_id: its id.
         source: its .npy or PNG files, as `CamFolder.find` gives them.
-        size: (H,W), or the picture that tells.
+        size: (H,W), or the picture that tells; None if the CAMs have to.
         class_ids: classes from 1 that are kept, None for all.
         there: classes from 0 whose PNG the destination has.
     """
 
     image_id: str
     source: Path | list[Path]
-    size: tuple[int, int] | Path
+    size: Size | None
     class_ids: tuple[int, ...] | None
     there: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image: what is wrong with it, if anything, and how many classes it has."""
+
+    problem: str | None
+    num_classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,20 +60,20 @@ class Conversion:
     cam_format: str
     num_classes: int
 
-    def __call__(self, item: Item) -> str | None:
-        """Convert one image; what is wrong with it, or None."""
+    def __call__(self, item: Item) -> Outcome:
+        """Convert one image."""
         try:
-            if self.to == "irn":
-                with atomic_write(cam_path(self.target, item.image_id)) as file:
-                    write_irn(file, self._read(item, PARTS))
-            else:
-                self._write_pngs(item)
+            if self.to == "png":
+                return Outcome(None, self._write_pngs(item))
+            with atomic_write(cam_path(self.target, item.image_id)) as file:
+                cams = self._read(item, PARTS)
+                write_irn(file, cams)
+            return Outcome(None, len(cams.class_ids))
         except (UserError, OSError) as error:
-            return str(error)
-        return None
+            return Outcome(str(error))
 
     def _read(self, item: Item, parts: Sequence[str]) -> Cams:
-        size = _picture_size(item.size) if isinstance(item.size, Path) else item.size
+        size = picture_size(item.size) if isinstance(item.size, Path) else item.size
         cams = read_cams(
             item.source,
             size,
@@ -75,7 +83,8 @@ class Conversion:
         )
         return cams if item.class_ids is None else cams.only(item.class_ids)
 
-    def _write_pngs(self, item: Item) -> None:
+    def _write_pngs(self, item: Item) -> int:
+        """Write what is missing of an image's files; the number of its classes."""
         # One image is several files: those that an interrupted run wrote are kept.
         classes = set((self._read(item, ()).class_ids - 1).tolist())
         strange = item.there - classes
@@ -85,54 +94,13 @@ class Conversion:
                 "has not in the source. Convert into an empty folder, or pass --overwrite."
             )
         if classes == item.there:
-            return
+            return len(classes)
         cams = self._read(item, ("high_res",))
         for class_id, high_res in zip(cams.class_ids.tolist(), cams.high_res, strict=True):
             if class_id - 1 not in item.there:
                 with atomic_write(self.target / f"{item.image_id}_{class_id - 1}.png") as file:
                     write_png(file, high_res)
-
-
-def _picture_size(path: Path) -> tuple[int, int]:
-    try:
-        with open_picture(path) as picture:
-            return picture.size[1], picture.size[0]
-    except DECODING_ERRORS as error:
-        raise UserError(f"{path} is no readable picture ({error}). Replace the file.") from None
-
-
-def _read_ids(path: Path) -> list[str]:
-    """The first word of each line, as WSSS-BED's and plain lists have it."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The list {path} cannot be read: {error}.") from None
-    return list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
-
-
-def _read_sizes(path: Path) -> dict[str, tuple[int, int]]:
-    """Image sizes from lines `<id> <height> <width>`."""
-    sizes = {}
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.strip():
-                image_id, height, width = line.rsplit(maxsplit=2)
-                sizes[image_id] = (int(height), int(width))
-                if min(sizes[image_id]) < 1:
-                    raise ValueError(line)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"The sizes {path} cannot be read ({error}). Its lines are: <id> <height> <width>."
-        ) from None
-    return sizes
-
-
-def _pictures(folder: Path) -> dict[str, Path]:
-    try:
-        names = os.listdir(folder)
-    except OSError as error:
-        raise UserError(f"--image_root {folder} cannot be read ({error.strerror}).") from None
-    return {Path(n).stem: folder / n for n in sorted(names) if n.endswith(PICTURE_SUFFIXES)}
+        return len(classes)
 
 
 def _remove_converted(target: Path, ids: Iterable[str]) -> None:
@@ -145,13 +113,41 @@ def _remove_converted(target: Path, ids: Iterable[str]) -> None:
             path.unlink()
 
 
-def _pending(args: argparse.Namespace, source: CamFolder, ids: Sequence[str]) -> list[Item]:
+def _sizes(args: argparse.Namespace) -> dict[str, Size] | None:
+    """The images' sizes; None where the CAMs themselves have to tell."""
+    if args.sizes:
+        return read_sizes(args.sizes)
+    if args.image_root:
+        return find_pictures(args.image_root)
+    if args.cam_format == "drs":
+        raise UserError(
+            "drs files do not tell how large an image is. Pass --image_root, the folder of the "
+            "images, or --sizes."
+        )
+    return None
+
+
+def _listed(
+    args: argparse.Namespace, source: CamFolder, sizes: dict[str, Size] | None
+) -> dict[str, bool]:
+    """Image id -> whether the list names classes of it; all ids of the source without a list."""
+    there = source.ids()
+    if args.list is None:
+        return dict.fromkeys(there, False)
+    return read_ids(args.list, {*there, *(sizes or ())})
+
+
+def _pending(
+    args: argparse.Namespace,
+    source: CamFolder,
+    listed: dict[str, bool],
+    sizes: dict[str, Size] | None,
+) -> list[Item]:
     """What is still to convert, with everything a worker needs.
 
     Raises:
         UserError: naming the images without CAM, size or tags.
     """
-    sizes = _read_sizes(args.sizes) if args.sizes else _pictures(args.image_root)
     tags = read_tags_file(args.tags) if args.tags else None
     names = os.listdir(args.target)
     done = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
@@ -159,19 +155,21 @@ def _pending(args: argparse.Namespace, source: CamFolder, ids: Sequence[str]) ->
     for parsed in filter(None, map(split_name, names)):
         classes_done.setdefault(parsed[0], set()).add(parsed[1])
     items, problems = [], []
-    for image_id in ids:
+    for image_id, names_classes in listed.items():
         found = source.find(image_id)
-        if found is None:
+        # An image without files has no class (oaa_png), but not where the list says it has some.
+        if found is None or (not found and names_classes):
             problems.append(f"no CAM for {image_id} in {args.source}")
-        elif image_id not in sizes:
+        elif sizes is not None and image_id not in sizes:
             problems.append(f"no size of {image_id} in {args.sizes or args.image_root}")
         elif tags is not None and image_id not in tags:
             problems.append(f"no tags of {image_id} in {args.tags}")
         elif args.to == "png" or image_id not in done:
             kept = None if tags is None else tuple((tags[image_id].nonzero()[0] + 1).tolist())
             there = frozenset(classes_done.get(image_id, ()))
-            items.append(Item(image_id, found, sizes[image_id], kept, there))
-    _raise_all(problems, len(ids))
+            size = None if sizes is None else sizes[image_id]
+            items.append(Item(image_id, found, size, kept, there))
+    _raise_all(problems, len(listed))
     return items
 
 
@@ -189,26 +187,41 @@ def convert(args: argparse.Namespace) -> int:
         UserError: for whatever is wrong, after all good files are converted.
     """
     source = CamFolder(args.source, num_classes=args.num_classes, cam_format=args.cam_format)
-    ids = _read_ids(args.list) if args.list else source.ids()
-    if not ids:
+    sizes = _sizes(args)
+    listed = _listed(args, source, sizes)
+    if not listed:
         raise UserError(f"{args.source} holds no CAMs: neither <id>.npy nor <id>_<class>.png.")
     args.target.mkdir(parents=True, exist_ok=True)
     if args.source.resolve() == args.target.resolve():
         raise UserError("SRC and DST are one folder. Name another DST.")
     if args.overwrite:
-        _remove_converted(args.target, ids)
+        _remove_converted(args.target, listed)
     names = ("cam_format", "to", "num_classes", "tags")
     settings = {name: str(getattr(args, name)) for name in names}
     settings["source"] = str(args.source.resolve())
     claim_record(args.target / RECORD_NAME, Record(settings, {}), str(args.target), "another DST")
     remove_partial_files(args.target)
-    items = _pending(args, source, ids)
+    items = _pending(args, source, listed, sizes)
     work = Conversion(args.target, args.to, args.cam_format, args.num_classes)
     with WorkerPool(args.num_workers) as pool:
         results = pool.map(work, items)
-        problems = [p for p in progress(results, total=len(items), desc="convert") if p]
-    _raise_all(sorted(problems), len(ids))
+        outcomes = list(progress(results, total=len(items), desc="convert"))
+    _tell_of_empty_images(args, outcomes)
+    _raise_all(sorted(o.problem for o in outcomes if o.problem), len(listed))
     return len(items)
+
+
+def _tell_of_empty_images(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
+    count = sum(o.problem is None and o.num_classes == 0 for o in outcomes)
+    if not count:
+        return
+    logger.info("%d of %d images have no class", count, len(outcomes))
+    if args.to == "png":
+        logger.warning(
+            "Images without a class have no file in %s: name the format where you use it, "
+            "--cam_format oaa_png, and the images in a list.",
+            args.target,
+        )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -224,12 +237,19 @@ def build_parser() -> argparse.ArgumentParser:
     add("source", metavar="SRC", type=Path, help="folder with <id>.npy or <id>_<class>.png")
     add("target", metavar="DST", type=Path, help="folder to write to")
     add("--to", choices=("irn", "png"), required=True, help="irn: <id>.npy; png: <id>_<class>.png")
-    add("--num_classes", type=int, required=True, help="number of foreground classes")
-    size = command.add_mutually_exclusive_group(required=True)
-    size.add_argument("--image_root", type=Path, help="folder with <id>.jpg, for the sizes")
+    add(
+        "--num_classes", type=int, default=DEFAULT_CLASSES,
+        help=f"number of foreground classes (default: {DEFAULT_CLASSES}, as in VOC)",
+    )  # fmt: skip
+    size = command.add_mutually_exclusive_group()
+    size.add_argument(
+        "--image_root", type=Path,
+        help="folder with <id>.jpg: maps must be of its images' sizes. Without it the full-size "
+        "maps tell the size; drs has none and needs it",
+    )  # fmt: skip
     size.add_argument("--sizes", type=Path, help="file with lines <id> <height> <width> instead")
     add("--cam_format", choices=CAM_FORMATS, default="auto", help="what SRC holds")
-    add("--list", type=Path, help="file with the ids to convert (default: all in SRC)")
+    add("--list", type=Path, help="file with the ids to convert, one a line (default: all)")
     add("--tags", type=Path, help="cls_labels.npy: keep only classes that it has too")
     add("--num_workers", type=int, default=os.cpu_count(), help="processes; 0: in this one")
     add("--overwrite", action="store_true", help="convert again what DST has")

@@ -1,6 +1,6 @@
 """Class activation maps in files: every dialect in, one out (formats.md, section 1).
 
-python -m misc.cam_files convert SRC DST --to irn|png --num_classes N --image_root DIR
+python -m misc.cam_files convert SRC DST --to irn|png
 """
 
 import os
@@ -14,6 +14,7 @@ from misc.cam_dialects import DRS_SIZE, NPY_FORMATS, cams_of_record
 from misc.cam_maps import OTHER_FORMAT, PARTS, CamProblem, Wanted, refuse
 from misc.cam_png import read_png_cams, split_name
 from misc.cam_record import CAM_DTYPES, Cams, cam_file_bytes, irn_record_bytes, stride4_size
+from misc.cam_size import MAX_OWN_PIXELS, size_of_pngs, size_of_record
 from misc.errors import UserError
 from misc.safe_load import open_npy, safe_load
 
@@ -36,7 +37,7 @@ MAX_CAM_OPCODES = 100_000  # 81 classes in a dict of maps take about 3,000
 
 def read_cams(
     path: Path | Sequence[Path],
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | None,
     *,
     num_classes: int,
     cam_format: str = "auto",
@@ -46,7 +47,7 @@ def read_cams(
 
     Args:
         path: the .npy file, or the image's `<id>_<c>.png` files (none: no class is present).
-        image_size: (H,W) of the image; the maps must fit it.
+        image_size: (H,W) of the image, which the maps must fit; None: as the full-size maps say.
         num_classes: number of foreground classes; others are unknown.
         cam_format: one of CAM_FORMATS; auto takes what the file settles.
         parts: what is read and checked, of `cam` and `high_res`; the rest has shape (K,0,0).
@@ -58,21 +59,22 @@ def read_cams(
     Raises:
         UserError: naming file, reason and remedy, for anything that is not exactly such CAMs.
     """
-    wanted = Wanted(image_size, num_classes, parts)
     if cam_format not in CAM_FORMATS:
         raise ValueError(f"{cam_format!r} is none of {CAM_FORMATS}")
     try:
         if not isinstance(path, Path):
             if cam_format not in ("auto", "oaa_png"):
                 refuse(f"{cam_format} files are .npy", OTHER_FORMAT)
-            return read_png_cams(path, wanted)
+            size = size_of_pngs(path) if image_size is None else image_size
+            return read_png_cams(path, Wanted(size, num_classes, parts))
         if cam_format == "oaa_png":
             refuse("oaa_png files are <id>_<class>.png", OTHER_FORMAT)
-        pixels = max(image_size[0] * image_size[1], DRS_SIZE**2)
+        pixels = MAX_OWN_PIXELS if image_size is None else image_size[0] * image_size[1]
         # Room for 20 bytes a pixel and class: float64 twice over, as protocol 2 may need.
-        limit = 20 * (num_classes + 1) * pixels + 2**20
+        limit = 20 * (num_classes + 1) * max(pixels, DRS_SIZE**2) + 2**20
         with open_npy(path, max_bytes=limit, max_opcodes=MAX_CAM_OPCODES) as record:
-            return cams_of_record(record, cam_format, wanted)
+            size = image_size or size_of_record(record, cam_format, num_classes)
+            return cams_of_record(record, cam_format, Wanted(size, num_classes, parts))
     except CamProblem as problem:
         where = path if isinstance(path, Path) else f"{path[0]} and the like"
         raise UserError(f"CAM {where} is not taken: {problem}") from None

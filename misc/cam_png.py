@@ -16,6 +16,8 @@ from misc.stored_array import Span
 
 IHDR = struct.Struct(">8s4x4sIIBB")  # signature, chunk, width, height, bits, colour type
 
+MAX_HEADED_BYTES = 2**30  # of a file whose header is read and no more
+
 
 def split_name(name: str) -> tuple[str, int] | None:
     """(image id, class from 0) of a file name `<id>_<c>.png`, None for other names.
@@ -48,17 +50,34 @@ def read_png_cams(paths: Sequence[Path], wanted: Wanted) -> Cams:
     return complete_cams(ids, {"high_res": maps}, wanted)
 
 
+def png_size(path: Path) -> tuple[int, int]:
+    """(H,W) that the header of a PNG claims.
+
+    Raises:
+        CamProblem: if it has none.
+        UserError: if the file cannot be read, naming it.
+    """
+    with open_data_file(path, MAX_HEADED_BYTES) as whole:
+        return _read_header(whole, path.name)[0]
+
+
+def _read_header(whole: Span, name: str) -> tuple[tuple[int, int], int, int]:
+    """((H,W), bits, colour type) of a PNG's first header."""
+    if whole.size < IHDR.size:
+        refuse(f"{name} is truncated")
+    signature, chunk, width, height, bits, colour = IHDR.unpack(whole.part(0, IHDR.size).read())
+    if signature != b"\x89PNG\r\n\x1a\n" or chunk != b"IHDR":
+        refuse(f"{name} is no PNG")
+    return (height, width), bits, colour
+
+
 def _read_png(path: Path, image_size: tuple[int, int]) -> np.ndarray:
     height, width = image_size
     with open_data_file(path, 2 * height * width + 2**20) as whole:
-        if whole.size < IHDR.size:
-            refuse(f"{path.name} is truncated")
-        signature, chunk, *size, bits, colour = IHDR.unpack(whole.part(0, IHDR.size).read())
-        if signature != b"\x89PNG\r\n\x1a\n" or chunk != b"IHDR":
-            refuse(f"{path.name} is no PNG")
-        if size != [width, height]:
+        size, bits, colour = _read_header(whole, path.name)
+        if size != image_size:
             refuse(
-                f"{path.name} has height {size[1]}, width {size[0]}, but the image {height}, "
+                f"{path.name} has height {size[0]}, width {size[1]}, but the image {height}, "
                 f"{width}",
                 "Make it from the image of this size, or replace the image",
             )

@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from PIL import Image
 from misc import cam_convert
 from misc.cam_convert import main
 from misc.cam_files import CamFolder, Cams, cam_path, write_irn
+from tests.cam_writers import WRITERS, save
 
 ROOT = Path(__file__).parents[2]
 SIZE = (20, 31)
@@ -206,3 +208,159 @@ def test_the_command_line(source: Path, tmp_path: Path) -> None:
     assert CamFolder(tmp_path / "out", num_classes=20).ids() == sorted(IDS)
     helped = subprocess.run([*command[:4], "--help"], cwd=ROOT, capture_output=True, text=True)
     assert "--cam_format {auto,irn,amn,sipe,toco" in helped.stdout
+
+
+def test_the_shortest_command_line(source: Path, tmp_path: Path) -> None:
+    """VOC's classes, and sizes as the maps themselves have them."""
+    command = [sys.executable, *["-m", "misc.cam_files", "convert"], str(source)]
+    command += [str(tmp_path / "out"), "--to", "irn"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 4 images have no class" in done.stderr
+    for image_id in IDS[:3]:
+        path = cam_path(source, image_id)
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    without = CamFolder(tmp_path / "out", num_classes=20).read(IDS[3], SIZE)
+    assert without.high_res.shape == (0, *SIZE)
+
+
+def short(source: Path, target: Path, *flags: str, to: str = "irn") -> int:
+    return main(["convert", str(source), str(target), "--to", to, "--num_workers", "0", *flags])
+
+
+@pytest.mark.parametrize("to", ["irn", "png"])
+@pytest.mark.parametrize("cam_format", [name for name in WRITERS if name != "drs"])
+def test_every_dialect_with_full_size_maps_tells_the_size(
+    tmp_path: Path, cam_format: str, to: str
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    maps = np.random.default_rng(0).integers(0, 256, (2, *SIZE)).astype(np.float32) / 255
+    maps /= maps.max(axis=(1, 2), keepdims=True)
+    WRITERS[cam_format](source, "x", [1, 14], maps)
+    flags = ["--cam_format", cam_format]
+    assert short(source, tmp_path / "told", *flags, to=to) == 0
+    (tmp_path / "sizes.txt").write_text(f"x {SIZE[0]} {SIZE[1]}")
+    flags += ["--sizes", str(tmp_path / "sizes.txt")]
+    assert short(source, tmp_path / "given", *flags, to=to) == 0
+    assert folder_bytes(tmp_path / "told") == folder_bytes(tmp_path / "given")
+
+
+def lacks_a_size(path: Path, kind: str) -> None:
+    cams = Cams(np.array([3]), np.ones((1, 5, 8), np.float32), np.ones((1, *SIZE), np.float32))
+    if kind == "drs":
+        return WRITERS["drs"](path, "x", [2], cams.high_res)
+    if kind == "flat":
+        save(path / "x.npy", {"keys": [2], "high_res": np.ones((1, 0, 9), np.float32)})
+    elif kind == "vast":
+        Image.new("L", (5000, 5000)).save(path / "x_2.png")
+    elif kind == "no PNG":
+        (path / "x_2.png").write_bytes(b"no picture" * 9)
+    else:
+        with open(path / "x.npy", "wb") as file:
+            write_irn(file, cams, high_res=False)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("drs", "drs files do not tell how large the image is. Pass --image_root or --sizes"),
+        ("small", "no full-size maps, which tell how large the image is. Pass --image_root"),
+        ("vast", "for an image of height 5000, width 5000, if it is right. Pass --image_root"),
+        ("flat", "without a pixel"),
+        ("no PNG", "x_2.png is no PNG"),
+    ],
+)
+def test_who_does_not_tell_the_size_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, reason: str
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    lacks_a_size(source, kind)
+    assert short(source, tmp_path / "out") == 2
+    assert reason in caplog.text
+    assert str(source / "x") in caplog.text
+
+
+def test_a_dialect_that_needs_sizes_says_so_before_anything_is_read(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert short(source, tmp_path / "out", "--cam_format", "drs") == 2
+    assert "--image_root, the folder of the images, or --sizes" in caplog.text
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_classes_than_usual_are_asked_for_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "source").mkdir()
+    WRITERS["irn"](tmp_path / "source", "x", [56], np.ones((1, *SIZE), np.float32))
+    assert short(tmp_path / "source", tmp_path / "out") == 2
+    assert "the unknown class 56" in caplog.text
+    assert "--num_classes" in caplog.text
+    assert short(tmp_path / "source", tmp_path / "more", "--num_classes", "80") == 0
+
+
+BLANK = "photo 1"
+
+
+@pytest.fixture
+def with_blank(source: Path) -> Path:
+    """An id with a blank, beside one that is its first word."""
+    for image_id, of in ((BLANK, IDS[0]), ("photo", IDS[1])):
+        shutil.copy(cam_path(source, of), cam_path(source, image_id))
+    return source
+
+
+@pytest.mark.parametrize("line", [BLANK, f"  {BLANK}\r", f"{BLANK}\n{BLANK}"])
+def test_a_line_of_a_list_is_an_id_where_there_is_such_an_image(
+    with_blank: Path, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "list.txt").write_text(f"\ufeff{line}\n{IDS[2]} 2 3 8\n", encoding="utf-8")
+    assert short(with_blank, tmp_path / "out", "--list", str(tmp_path / "list.txt")) == 0
+    folder = CamFolder(tmp_path / "out", num_classes=20)
+    assert folder.ids() == sorted([BLANK, IDS[2]])
+    assert folder.read(BLANK, SIZE).class_ids.tolist() == CLASSES[0]
+
+
+def test_a_line_with_more_than_the_id_goes_by_its_first_word(
+    with_blank: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("photo 19\n")
+    assert short(with_blank, tmp_path / "out", "--list", str(tmp_path / "list.txt")) == 0
+    assert CamFolder(tmp_path / "out", num_classes=20).ids() == ["photo"]
+
+
+def test_images_without_classes_have_no_png_and_come_back_by_a_list(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cam_path(source, IDS[3]).rename(cam_path(source, f"{BLANK} too"))
+    with caplog.at_level(logging.INFO):
+        assert short(source, tmp_path / "png", to="png") == 0
+    assert "1 of 4 images have no class" in caplog.text
+    assert "--cam_format oaa_png, and the images in a list" in caplog.text
+    ids = [*IDS[:3], f"{BLANK} too"]
+    chosen, sizes = tmp_path / "list.txt", tmp_path / "sizes.txt"
+    chosen.write_text("\n".join(ids), encoding="utf-8")
+    sizes.write_text("".join(f"{i} {SIZE[0]} {SIZE[1]}\n" for i in ids), encoding="utf-8")
+    flags = ["--list", str(chosen), "--sizes", str(sizes)]
+    assert short(tmp_path / "png", tmp_path / "auto", *flags) == 2  # it takes nothing for granted
+    assert f"no CAM for {ids[3]}" in caplog.text
+    assert short(tmp_path / "png", tmp_path / "irn", *flags, "--cam_format", "oaa_png") == 0
+    for image_id in ids:
+        name = cam_path(source, image_id).name
+        expected = CamFolder(source, num_classes=20).read(image_id, SIZE)
+        cams = CamFolder(tmp_path / "irn", num_classes=20).read(image_id, SIZE)
+        np.testing.assert_array_equal(cams.class_ids, expected.class_ids, err_msg=name)
+        np.testing.assert_array_equal(cams.high_res, expected.high_res, err_msg=name)
+
+
+def test_an_image_of_which_the_list_names_classes_is_not_without(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert short(source, tmp_path / "png", to="png") == 0
+    (tmp_path / "list.txt").write_text(f"{IDS[0]} 0 14\nlost 2\n")
+    flags = ["--cam_format", "oaa_png", "--list", str(tmp_path / "list.txt")]
+    assert short(tmp_path / "png", tmp_path / "irn", *flags) == 2
+    assert "no CAM for lost" in caplog.text

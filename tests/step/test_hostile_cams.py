@@ -152,23 +152,25 @@ def test_so_does_the_benchmark(tiny_dataset: Path, good: Path, tmp_path: Path, k
     assert not (good / RAN).exists()
 
 
+@pytest.mark.parametrize("told", [True, False])
 def test_all_of_them_in_one_folder_are_named_and_the_rest_is_converted(
-    tiny_dataset: Path, good: Path, tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    """One image a kind."""
+    tiny_dataset: Path, good: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, told: bool
+) -> None:
+    """One image a kind; with the images' sizes, or with what the maps say of them."""
     good_ids = all_ids(tiny_dataset)
+    hostile = {kind: of for kind, of in HOSTILE.items() if told or kind != "size"}
     shapes = {image_id: maps_for(tiny_dataset, image_id).shape[1:] for image_id in good_ids}
-    for kind, (plant, _) in HOSTILE.items():
+    for kind, (plant, _) in hostile.items():
         plant(good / f"{kind}.npy", maps_of(SIZE))
         shapes[kind] = SIZE
     sizes = tmp_path / "sizes.txt"
     sizes.write_text("".join(f"{i} {height} {width}\n" for i, (height, width) in shapes.items()))
     target = tmp_path / "converted"
-    flags = ["--to", "irn", "--num_classes", "20", "--num_workers", "0", "--sizes", str(sizes)]
+    flags = ["--to", "irn", "--num_classes", "20", "--num_workers", "0"]
+    flags += ["--sizes", str(sizes)] if told else []
     with bounded_memory(MAX_GROWTH):
         assert convert(["convert", str(good), str(target), *flags]) == 2
-    for kind, (_, reason) in HOSTILE.items():
+    for kind, (_, reason) in hostile.items():
         line = next(line for line in caplog.text.splitlines() if str(good / f"{kind}.npy") in line)
         assert reason in line
     assert {path.stem for path in target.glob("*.npy")} == set(good_ids)
