@@ -62,7 +62,7 @@ def sorted_ids(
             refuse(
                 f"it has the unknown class {number}: {num_classes} classes are numbered from "
                 f"{first} to {num_classes + first - 1} in this format",
-                "Name another --cam_format, or check the list of classes (--num_classes of convert)",
+                "Name another --cam_format, or check the classes (--num_classes of convert)",
             )
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
     return np.array([numbers[i] + 1 - first for i in order], np.int64), order
