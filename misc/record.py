@@ -19,6 +19,8 @@ class Record:
     usual: dict[str, Any] = field(default_factory=dict, compare=False)
     # The settings that trained the weights behind it, for the time when those are gone.
     trained_with: dict[str, Any] | None = field(default=None, compare=False)
+    # Second fingerprints of inputs, each taken otherwise: one of the two that is equal is enough.
+    also: dict[str, str] = field(default_factory=dict, compare=False)
 
     def digest(self) -> str:
         """Fingerprint of the record, as input of later steps."""
@@ -27,6 +29,8 @@ class Record:
     def write(self, path: Path, more: Mapping[str, Any] | None = None) -> None:
         """Write the record as JSON, and `more` beside it."""
         content = {"settings": self.settings, "inputs": self.inputs, **(more or {})}
+        if self.also:
+            content["also"] = self.also
         if self.trained_with is not None:
             content["trained_with"] = self.trained_with
         write_json(path, content)
@@ -43,8 +47,8 @@ class Record:
         content = read_json(path)
         if not isinstance(content, dict) or not {"settings", "inputs"} <= content.keys():
             raise UserError(f"{path} is not a record of settings. Delete it and run again.")
-        trained_with = content.get("trained_with")
-        return Record(content["settings"], content["inputs"], trained_with=trained_with)
+        also, trained_with = content.get("also", {}), content.get("trained_with")
+        return Record(content["settings"], content["inputs"], also=also, trained_with=trained_with)
 
     def demand_equal(self, earlier: "Record", what: str, remedy: str) -> None:
         """Refuse to run on with other settings or inputs than `earlier`.
@@ -58,7 +62,7 @@ class Record:
         changes += [
             f"its input changed: {name}"
             for name in sorted(self.inputs.keys() | earlier.inputs.keys())
-            if self.inputs.get(name) != earlier.inputs.get(name)
+            if not self._fingerprints(name) & earlier._fingerprints(name)
         ]
         if changes:
             raise UserError(
@@ -66,6 +70,9 @@ class Record:
                 + "\n  ".join(changes)
                 + f"\nPass --overwrite to redo it, {remedy}, or set the settings back."
             )
+
+    def _fingerprints(self, name: str) -> set[str]:
+        return {each[name] for each in (self.inputs, self.also) if name in each}
 
 
 def claim_record(

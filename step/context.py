@@ -1,10 +1,12 @@
 """What every step of one run shares: settings, machine, dataset, lists, and where things lie."""
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -236,6 +238,20 @@ class Context:
         if self.dataset.saliency_root is None:
             return "none"
         return stat_digest(self.dataset.saliency_path(image_id) for image_id in ids)
+
+    def saliency_record(self, settings: dict[str, Any], ids: Iterable[str]) -> Record:
+        """The record of what is made, image by image, from CAMs and saliency maps.
+
+        It knows the folder of saliency maps as a whole, for a second list of images, and by those
+        of `ids`, for a folder that got further ones.
+        """
+        name, root, folder = "saliency maps", self.dataset.saliency_root, "none"
+        if root is not None:
+            # By names: 100,000 paths would take longer to sort than to look at.
+            files = sorted(os.listdir(root)) if root.is_dir() else []
+            folder = stat_digest(root / file for file in files if file.endswith(".png"))
+        inputs = {"CAMs": self.cam_digest(), name: folder}
+        return Record(settings, inputs, also={name: self.saliency_digest(ids)})
 
     def backbone_digest(self) -> str:
         """Fingerprint of the backbone's weights: a word of the settings or the file's content."""

@@ -85,10 +85,8 @@ def run(context: Context) -> dict[str, Any] | None:
     if labels.is_plugged_in(ids):
         logger.info("make_boundary_label: using the labels found in %s", labels.folder)
         return None
-    inputs = {"CAMs": context.cam_digest()}
-    region_record = Record(config.subset(REGION_SETTINGS), inputs)
-    saliency = {"saliency maps": context.saliency_digest(ids)}
-    label_record = Record(config.subset(SETTINGS), inputs | saliency)
+    region_record = Record(config.subset(REGION_SETTINGS), {"CAMs": context.cam_digest()})
+    label_record = context.saliency_record(config.subset(SETTINGS), ids)
 
     def claim() -> list[str]:
         regions.claim(region_record, ids, overwrite=config.overwrite)

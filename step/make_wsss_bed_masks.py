@@ -9,7 +9,7 @@ from misc.log import progress
 from misc.runtime import WorkerPool
 from misc.saliency import read_saliency
 from misc.visualize import write_palette_png
-from misc.workspace import ArtefactFolder, Record, atomic_write
+from misc.workspace import ArtefactFolder, atomic_write
 from misc.wsss_bed import make_wsss_bed_mask
 from step.context import CamFile, Context
 from step.preflight import cam_problems, foreign_problems, image_problems, saliency_problems
@@ -55,10 +55,7 @@ def run(context: Context) -> dict[str, Any] | None:
     """
     config, runtime = context.config, context.runtime
     masks, ids = context.wsss_bed_masks, context.infer_ids
-    record = Record(
-        config.subset(SETTINGS),
-        {"CAMs": context.cam_digest(), "saliency maps": context.saliency_digest(ids)},
-    )
+    record = context.saliency_record(config.subset(SETTINGS), ids)
     pending = runtime.on_main(lambda: masks.claim(record, ids, overwrite=config.overwrite))
     share = runtime.shard(pending)
     job = _Job(

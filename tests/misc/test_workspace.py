@@ -1,3 +1,4 @@
+import contextlib
 import os
 from pathlib import Path
 
@@ -134,6 +135,29 @@ def test_every_setting_and_input_that_differs_is_named() -> None:
     ):
         assert part in message
     assert "same" not in message
+
+
+@pytest.mark.parametrize(
+    ("inputs", "also", "is_equal"),
+    [
+        ({"maps": "folder"}, {"maps": "another list"}, True),
+        ({"maps": "grown folder"}, {"maps": "list"}, True),
+        ({"maps": "list"}, {}, True),  # of a version that had no second fingerprint
+        ({"maps": "grown folder"}, {"maps": "another list"}, False),
+        ({"maps": "another list"}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_one_equal_fingerprint_of_two_is_enough(
+    tmp_path: Path, inputs: dict[str, str], also: dict[str, str], is_equal: bool
+) -> None:
+    now = Record({}, {"maps": "folder"}, also={"maps": "list"})
+    Record({}, inputs, also=also).write(tmp_path / "r.json")
+    earlier = Record.read(tmp_path / "r.json")
+    assert earlier is not None
+    expected = contextlib.nullcontext() if is_equal else pytest.raises(UserError, match="maps")
+    with expected:
+        now.demand_equal(earlier, "What", "remedy")
 
 
 def test_a_first_claim_writes_the_record_and_later_ones_must_equal_it(tmp_path: Path) -> None:

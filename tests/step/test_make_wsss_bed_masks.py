@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from misc.cam_files import CamFolder
 from misc.saliency import read_saliency
 from misc.visualize import voc_palette
 from misc.wsss_bed import make_wsss_bed_mask
-from tests.sets import write_cam_set, write_saliency_set
+from tests.sets import all_ids, write_cam_set, write_saliency_set
 from tests.tiny import Run, run, states
 from voc12.files import read_mask
 from voc12.lists import read_list
@@ -93,3 +95,58 @@ def test_other_thresholds_are_refused_and_missing_inputs_named(
     missing = run(tiny_dataset, tmp_path / "new", STEP, sets[0], f"--sal_root={tmp_path}")
     assert missing.status == 2
     assert f"{tmp_path}/{train_ids(tiny_dataset)[0]}.png" in missing.stderr
+
+
+@pytest.fixture
+def own_sals(sals: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sals, tmp_path / "own_sals"))
+
+
+TWO_LISTS = {
+    STEP: ("wsss_bed", "--infer_list"),
+    "--steps=make_boundary_label": ("boundary_label", "--train_aug_list"),
+}
+
+
+@pytest.mark.parametrize("step", TWO_LISTS)
+def test_a_second_list_goes_beside_the_first_and_a_changed_map_is_noticed(
+    tiny_dataset: Path, tmp_path: Path, cams: Path, own_sals: Path, step: str
+) -> None:
+    name, flag = TWO_LISTS[step]
+    folder = tmp_path / "out" / name
+    sets = (f"--cam_out_dir={cams}", f"--sal_root={own_sals}")
+    assert run(tiny_dataset, tmp_path / "out", step, *sets, f"{flag}=train").status == 0
+    before = states(folder)
+    second = run(tiny_dataset, tmp_path / "out", step, *sets, f"{flag}=val")
+    assert second.status == 0, second.stderr
+    assert {path.stem for path in folder.glob("*.png")} == set(all_ids(tiny_dataset))
+    assert states(folder).items() >= before.items()
+    changed = own_sals / f"{train_ids(tiny_dataset)[0]}.png"
+    Image.fromarray(np.zeros_like(read_mask(changed))).save(changed)
+    for split in ("train", "val"):
+        refused = run(tiny_dataset, tmp_path / "out", step, *sets, f"{flag}={split}")
+        assert refused.status == 2
+        assert "its input changed: saliency maps" in refused.stderr
+
+
+@pytest.mark.parametrize("step", TWO_LISTS)
+def test_the_same_list_goes_on_in_a_folder_that_got_more_maps_and_after_an_older_version(
+    tiny_dataset: Path, tmp_path: Path, cams: Path, own_sals: Path, step: str
+) -> None:
+    name, flag = TWO_LISTS[step]
+    folder = tmp_path / "out" / name
+    flags = (f"--cam_out_dir={cams}", f"--sal_root={own_sals}", f"{flag}=train", step)
+    assert run(tiny_dataset, tmp_path / "out", *flags).status == 0
+    before = states(folder)
+    some_map = own_sals / f"{train_ids(tiny_dataset)[0]}.png"
+    shutil.copy(some_map, own_sals / "another.png")
+    assert run(tiny_dataset, tmp_path / "out", *flags).status == 0
+    assert states(folder) == before
+    record = json.loads((folder / "settings.json").read_text())
+    # As older versions wrote it: the one fingerprint was that of the list's maps.
+    record["inputs"] |= record.pop("also")
+    (folder / "settings.json").write_text(json.dumps(record))
+    before = states(folder)
+    again = run(tiny_dataset, tmp_path / "out", *flags)
+    assert again.status == 0, again.stderr
+    assert states(folder) == before
