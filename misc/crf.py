@@ -22,6 +22,7 @@ from misc.mean_field import TorchMeanField
 Array = TypeVar("Array", np.ndarray, Tensor)
 """numpy in, numpy out; tensor in, tensor on the CRF's device out."""
 
+USUAL_CRF = {"crf": "torch"}
 BACKENDS = ("auto", "pydensecrf", "torch")
 MAX_LABELS = 255
 """255 itself marks ignored pixels in masks."""
@@ -179,6 +180,15 @@ def choose_backend(backend: str, device: torch.device) -> str:
             "below 3.13), or use the backend torch."
         )
     return "torch" if backend == "auto" else backend
+
+
+def crf_setting(backend: str) -> dict[str, str]:
+    """For records: the backend that `backend` means, where it is not the usual one.
+
+    Both give the same labels but for about one pixel in 10,000, which shall not be mixed.
+    """
+    chosen = choose_backend(backend, torch.device("cpu"))
+    return {} if chosen == USUAL_CRF["crf"] else {"crf": chosen}
 
 
 def crf_device(backend: str, device: torch.device) -> torch.device:

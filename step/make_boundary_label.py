@@ -17,7 +17,7 @@ from misc.boundary_label import (
     regions_to_mask,
 )
 from misc.cam_files import read_cams
-from misc.crf import SEED_CRF, DenseCrf, crf_device
+from misc.crf import SEED_CRF, USUAL_CRF, DenseCrf, crf_device, crf_setting
 from misc.log import progress
 from misc.runtime import Runtime, WorkerPool, is_accelerator
 from misc.saliency import read_saliency
@@ -85,7 +85,11 @@ def run(context: Context) -> dict[str, Any] | None:
     if labels.is_plugged_in(ids):
         logger.info("make_boundary_label: using the labels found in %s", labels.folder)
         return None
-    region_record = Record(config.subset(REGION_SETTINGS), {"CAMs": context.cam_digest()})
+    region_record = Record(
+        config.subset(REGION_SETTINGS) | crf_setting(config.crf),
+        {"CAMs": context.cam_digest()},
+        usual=USUAL_CRF,
+    )
     label_record = context.saliency_record(config.subset(SETTINGS), ids)
 
     def claim() -> list[str]:

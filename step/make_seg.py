@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from misc.crf import DEEPLAB_CRF, DenseCrf
+from misc.crf import DEEPLAB_CRF, USUAL_CRF, DenseCrf, crf_setting
 from misc.log import progress
 from misc.runtime import WorkerPool
 from misc.visualize import write_palette_png
@@ -63,7 +63,8 @@ def _make(context: Context, variant: Variant) -> int:
     if masks.is_plugged_in(ids) or (not variant.weights.exists() and not masks.pending(ids)):
         logger.info("make_seg: using the masks found in %s", masks.folder)
         return 0
-    record = Record(config.subset(SETTINGS), {"weights": variant.weights.state_digest()})
+    settings = config.subset(SETTINGS) | (crf_setting(config.crf) if config.seg_crf else {})
+    record = Record(settings, {"weights": variant.weights.state_digest()}, usual=USUAL_CRF)
     pending = runtime.on_main(lambda: masks.claim(record, ids, overwrite=config.overwrite))
     share = runtime.shard(pending)
     if share:

@@ -11,7 +11,7 @@ import torch
 
 from misc.boundary_label import regions_to_mask
 from misc.cam_files import read_cams
-from misc.crf import MASK_CRF, DenseCrf, crf_device
+from misc.crf import MASK_CRF, USUAL_CRF, DenseCrf, crf_device, crf_setting
 from misc.errors import UserError
 from misc.log import progress
 from misc.pseudo_mask import scores_to_regions
@@ -125,11 +125,12 @@ def run(context: Context) -> dict[str, Any] | None:
         logger.info("make_sem_seg: all masks are in %s", masks.folder)
         return None
     record = Record(
-        config.subset(SETTINGS),
+        config.subset(SETTINGS) | crf_setting(config.crf),
         {
             "CAMs": context.cam_digest(),
             "boundary weights": context.bes_weights.state_digest(),
         },
+        usual=USUAL_CRF,
     )
     pending = runtime.on_main(
         lambda: masks.claim(record, context.infer_ids, overwrite=config.overwrite)

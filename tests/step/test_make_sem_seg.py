@@ -89,3 +89,16 @@ def test_weights_that_are_not_finite_are_named_instead_of_masks_without_an_objec
     for named in ("2007_0000", str(spoiled), "not finite", "--bes_weights_name", "bf16 or fp32"):
         assert named in stopped.stderr
     assert not list(masks.glob("*.png"))
+
+
+def test_masks_of_two_crfs_are_not_mixed(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    pytest.importorskip("pydensecrf")
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    stopped = run(tiny_dataset, out_dir, "--steps=make_sem_seg", "--crf=pydensecrf")
+    assert stopped.status == 2
+    assert "--crf was torch, is pydensecrf" in stopped.stderr
+    same = run(tiny_dataset, out_dir, "--steps=make_boundary_label,make_sem_seg", "--crf=torch")
+    assert same.status == 0, same.stderr
+    assert "make_sem_seg: nothing to do" in same.stderr
