@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from misc.errors import UserError
 from misc.workspace import atomic_write
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 SHOWN_PROBLEMS = 5
 PARALLEL_PREFIX = "module."
 OPTIONAL_BUFFER = "num_batches_tracked"
+SCALER = "scaler"  # in a training state; only fp16 has one
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -29,13 +31,14 @@ def save_training_state(
     *,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    scaler: GradScaler | None = None,
     step: int,
     config: Mapping[str, Any],
 ) -> None:
     """Write all that is needed to go on after `step` steps, atomically; the folder is made.
 
     `config` holds the settings that must not change in between: strings, numbers, booleans, None,
-    lists and dicts of these.
+    lists and dicts of these. `scaler` is what scales the loss in fp16.
     """
     state = {
         "model": dict(model.state_dict()),
@@ -43,21 +46,32 @@ def save_training_state(
         "step": step,
         "config": dict(config),
     }
+    if scaler is not None:
+        state[SCALER] = scaler.state_dict()
     with atomic_write(path) as file:
         torch.save(state, file)
 
 
 def load_training_state(
-    path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, config: Mapping[str, Any]
+    path: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: GradScaler | None = None,
+    config: Mapping[str, Any],
 ) -> int:
-    """Fill model and optimiser from `save_training_state`'s file and return its step.
+    """Fill model, optimiser and scaler from `save_training_state`'s file and return its step.
+
+    A scaler stays as it is where the file, of an earlier version, has none.
 
     Raises:
         UserError: the file is damaged, is no training state, was made with other settings (they
             are named) or for another model.
     """
     saved = _read(path)
-    if not isinstance(saved, dict) or set(saved) != {"model", "optimizer", "step", "config"}:
+    if not isinstance(saved, dict) or set(saved) - {SCALER} != {
+        "model", "optimizer", "step", "config",
+    }:  # fmt: skip
         raise UserError(f"{path} is no training state. Delete it to train from the start.")
     differing = [
         f"{name} was {saved['config'].get(name)!r}, is {config.get(name)!r}"
@@ -71,6 +85,8 @@ def load_training_state(
         )
     load_strictly(model, saved["model"], source=str(path))
     optimizer.load_state_dict(saved["optimizer"])
+    if scaler is not None and SCALER in saved:
+        scaler.load_state_dict(saved[SCALER])
     return saved["step"]
 
 

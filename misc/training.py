@@ -115,6 +115,9 @@ def train(
         update_every: updates from one such call to the next; one follows the last update in any
             case, and 0 means that one alone.
 
+    An update whose gradients overflow in fp16 changes nothing, but counts; a warning at the end
+    says how many there were.
+
     Returns:
         the number of steps taken in this run, and their loss.
 
@@ -131,6 +134,7 @@ def train(
     first_step = state.resume(plan.num_steps)
     wrapped, wrapped_optimizer = runtime.accelerator.prepare(model, optimizer)
     losses: list[float] = []
+    skipped = 0
     batches = progress(
         _batches(runtime, dataset, _StepSampler(plan, first_step, runtime)),
         desc=desc,
@@ -149,6 +153,7 @@ def train(
             runtime.accelerator.backward(loss * (runtime.world_size / accumulate))
         if updates:
             wrapped_optimizer.step()
+            skipped += wrapped_optimizer.step_was_skipped
         losses.append(state.finite(runtime.sum_over_processes(loss.detach()), done))
         is_last = done == plan.num_steps
         looks = updates and (is_last or _is_multiple(done // accumulate, update_every))
@@ -169,6 +174,8 @@ def train(
                 after_epoch(epoch)
                 model.train()
     runtime.barrier()
+    if skipped:
+        logger.warning("%s: %d updates changed nothing: fp16 overflowed in them", desc, skipped)
     last_losses = losses[-plan.steps_per_epoch :]
     return Trained(len(losses), float(np.mean(last_losses)) if last_losses else 0.0)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from misc.checkpoint import load_training_state, save_training_state
 from misc.errors import UserError
@@ -43,13 +44,25 @@ class TrainingState:
     checkpoints: Checkpoints
     desc: str
 
+    @property
+    def scaler(self) -> GradScaler | None:
+        """What scales the loss so that fp16 holds its gradients; None in other precisions."""
+        return self.runtime.accelerator.scaler
+
     def resume(self, num_steps: int) -> int:
         """Move to the device, as the last checkpoint has it, and return the steps done before."""
-        path, done = self.checkpoints.path, 0
-        self.model.to(self.runtime.device)
+        path, done, device = self.checkpoints.path, 0, self.runtime.device
+        self.model.to(device)
+        if self.scaler is not None:
+            # One serves all trainings of a run; none may depend on what an earlier one led it to.
+            self.scaler.load_state_dict(GradScaler(device.type).state_dict())
         if path.exists():
             done = load_training_state(
-                path, model=self.model, optimizer=self.optimizer, config=self.checkpoints.made_by
+                path,
+                model=self.model,
+                optimizer=self.optimizer,
+                scaler=self.scaler,
+                config=self.checkpoints.made_by,
             )
             logger.info("%s goes on after step %d of %d", self.desc, done, num_steps)
         return done
@@ -60,6 +73,7 @@ class TrainingState:
             self.checkpoints.path,
             model=self.model,
             optimizer=self.optimizer,
+            scaler=self.scaler,
             step=done,
             config=self.checkpoints.made_by,
         )

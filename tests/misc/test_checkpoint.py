@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.amp import GradScaler
 
 from misc.checkpoint import (
     load_strictly,
@@ -99,6 +100,22 @@ def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path) -> None:
     assert step == optimizer.steps_done == 3
     take_steps(second, optimizer, step, 7)
     assert_same_weights(second, unbroken)
+
+
+@pytest.mark.parametrize("had_scaler", [True, False])
+def test_a_scalers_state_comes_back_and_earlier_files_without_one_are_taken(
+    tmp_path: Path, had_scaler: bool
+) -> None:
+    network, path = small_network(), tmp_path / "state.pth"
+    optimizer = optimizer_of(network)
+    scaler = GradScaler("cpu", init_scale=8.0) if had_scaler else None
+    save_training_state(
+        path, model=network, optimizer=optimizer, scaler=scaler, step=1, config=CONFIG
+    )
+    assert ("scaler" in torch.load(path, weights_only=True)) == had_scaler
+    fresh = GradScaler("cpu", init_scale=4.0)
+    load_training_state(path, model=network, optimizer=optimizer, scaler=fresh, config=CONFIG)
+    assert fresh.get_scale() == (8.0 if had_scaler else 4.0)
 
 
 def test_other_settings_are_named_and_nothing_is_loaded(tmp_path: Path) -> None:

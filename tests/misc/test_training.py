@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.utils.data import Dataset
 
 from misc.errors import UserError
@@ -193,6 +194,58 @@ def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(
     start = resumed if kept else network()
     assert fit(runtime, start, checkpoints, accumulate=accumulate).steps == 10 - kept
     assert_same_bits(start, unbroken)
+
+
+def overflow_at(*calls: int, stop_at: int = 0) -> Callable[[nn.Module, Batch], Tensor]:
+    """The square loss, with an infinite gradient at these calls, as where fp16 overflows."""
+    count = 0
+
+    def loss(module: nn.Module, batch: Batch) -> Tensor:
+        nonlocal count
+        count += 1
+        if count == stop_at:
+            raise KeyboardInterrupt
+        value = square_loss(module, batch)
+        return value + (value - value.detach()).sqrt() if count in calls else value
+
+    return loss
+
+
+def runtime_of_fp16() -> Runtime:
+    """A runtime with the scaler that fp16 has on a GPU; float32 is computed in all the same."""
+    runtime = make_runtime("cpu", "fp32", 0)
+    runtime.accelerator.scaler = GradScaler("cpu")
+    return runtime
+
+
+def test_with_a_scaler_too_a_resumed_training_equals_an_unbroken_one(
+    checkpoints: Checkpoints, caplog: pytest.LogCaptureFixture
+) -> None:
+    unbroken, resumed = network(), network(seed=1)
+    whole, first, second = runtime_of_fp16(), runtime_of_fp16(), runtime_of_fp16()
+    elsewhere = dataclasses.replace(checkpoints, path=checkpoints.path.with_name("elsewhere"))
+    fit(whole, unbroken, elsewhere, loss_of=overflow_at(2, 5))
+    assert "fit: 2 updates changed nothing: fp16 overflowed in them" in caplog.text
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, network(), checkpoints, loss_of=overflow_at(2, 5, stop_at=8))
+    assert fit(second, resumed, checkpoints).steps == 4
+    assert_same_bits(resumed, unbroken)
+    states = [each.accelerator.scaler.state_dict() for each in (whole, second)]
+    assert states[0] == states[1]
+    assert states[0]["scale"] == GradScaler("cpu").get_scale() / 4
+
+
+def test_a_scaler_begins_anew_with_each_training_of_a_run(checkpoints: Checkpoints) -> None:
+    runtime, scales = runtime_of_fp16(), []
+
+    def note_scale(_update: int) -> None:
+        scales.append(runtime.accelerator.scaler.get_scale())
+
+    for name in ("first", "second"):
+        own = dataclasses.replace(checkpoints, path=checkpoints.path.with_name(name))
+        plan = BatchPlan(8, 4, 1, seed=5)
+        fit(runtime, network(), own, plan=plan, loss_of=overflow_at(2), after_update=note_scale)
+    assert scales == [65536, 32768] * 2
 
 
 def test_small_batches_accumulate_to_the_update_of_a_large_one(
