@@ -33,7 +33,7 @@ def test_what_is_said_of_cams_is_what_they_take(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[DiskUse] = []
-    monkeypatch.setattr("step.disk_use.announce", lambda _step, uses: said.extend(uses))
+    monkeypatch.setattr("step.runner.announce", lambda _step, uses: said.extend(uses))
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     for flags in (["--cam_dtype=float16"], ["--cam_high_res=no"], []):
         said.clear()

@@ -318,7 +318,9 @@ def test_torchvisions_and_caffes_files_are_starts_that_the_scores_name(
     assert scores_of(done)["initialisation"] == started_from
     assert started_from in done.stdout
     kept = state_of(done)["backbone.features.12.expand3x3.weight"]
-    assert torch.equal(kept, torch.load(squeezenet)["features.12.expand3x3.weight"])
+    assert torch.equal(
+        kept, torch.load(squeezenet, weights_only=True)["features.12.expand3x3.weight"]
+    )
 
     caffe = tmp_path / "coco.pth"
     drawn = caffe_state(91, prefix="base.")
