@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from misc.runtime import WorkerPool
 from misc.workspace import stat_digest
 from step.context import Context
 from step.preflight import artefact_problems, map_problems
-from step.scores import score_masks
+from step.scores import score_masks, spread
 from step.segmentation import (
     BEST,
     LAST,
@@ -98,9 +96,3 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 if all(run.get(name) is not None for run in chosen)
             }
     return {**result, "runs": list(runs)}
-
-
-def spread(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean and standard deviation (of a sample; None of a single value) of the seeds' scores."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "std": deviation, "seeds": len(values)}

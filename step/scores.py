@@ -82,6 +82,16 @@ def scores_to_json(scores: Scores, context: Context) -> dict[str, Any]:
     return {key: _null_if_nan(value) for key, value in found.items()}
 
 
+def spread(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Scores of several seeds: their mean and standard deviation, and how many they are.
+
+    The deviation is that of a sample, None of a single score; the mean is None of none.
+    """
+    mean = float(np.mean(values)) if values else None
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": mean, "std": deviation, "seeds": len(values)}
+
+
 def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
     pairs = zip(names, values.tolist(), strict=True)
     return {name: None if math.isnan(value) else value for name, value in pairs}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from misc.metrics import ConfusionMatrix
-from step.eval_seg import spread, summary
+from step.eval_seg import summary
 from step.report import describe
+from step.scores import spread
 from tests.segmentation import VAL_IDS, notes_of, run_seg, scores_of
 from tests.tiny import Run, copy_dataset, copy_run
 from voc12.files import read_mask
@@ -80,6 +81,7 @@ def test_the_best_never_stands_alone_and_one_seed_has_no_spread() -> None:
     assert spread([0.1, 0.2, 0.3]) == {
         "mean": pytest.approx(0.2), "std": pytest.approx(0.1), "seeds": 3,
     }  # fmt: skip
+    assert spread([]) == {"mean": None, "std": None, "seeds": 0}
 
 
 @pytest.mark.parametrize("record_is_there", [True, False])
