@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from misc.errors import UserError
 from misc.levels import Levels
-
-VOID = 255
+from misc.mask_codes import VOID
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from misc.metrics import VOID
+from misc.mask_codes import VOID
 
 LEVELS = 256
 HALF = 128  # the first level of 255 that is above .5

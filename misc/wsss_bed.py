@@ -3,9 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from misc.mask_codes import VOID
 from misc.metrics import max_and_argmax
-
-IGNORE = 255
 
 
 def make_wsss_bed_mask(
@@ -51,7 +50,7 @@ def make_wsss_bed_mask(
     names = np.concatenate([class_ids, [0]]).astype(np.uint8)
     mask = np.where(score > background, names[winner].reshape(shape), np.uint8(0))
     if ignore:
-        mask[salient & (mask == 0)] = IGNORE
+        mask[salient & (mask == 0)] = VOID
     return mask
 
 

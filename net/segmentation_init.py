@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from misc.checkpoint import load_strictly, read_state_dict
 from misc.errors import UserError
+from misc.transforms import IMAGENET_MEAN, IMAGENET_STD
 from net.backbone import Backbone, load_backbone_weights
 from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2
 
 # Caffe's weights see BGR values of 0..255 less these; here in the order R, G, B.
 CAFFE_MEAN = (122.675, 116.669, 104.008)
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 FLAG = "--seg_init"
 
 _WRAPPERS = re.compile(r"^(?:module\.|base\.|scales\.)+")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORE = 255
+from misc.mask_codes import VOID
+
 BACKGROUND = 0
 
 
@@ -35,7 +36,7 @@ def segmentation_loss(
     for each in logits:
         target = shrink_mask(mask, (each.shape[2], each.shape[3])).long()
         wide = each.to(torch.promote_types(each.dtype, torch.float32))
-        losses = F.cross_entropy(wide, target, ignore_index=IGNORE, reduction="none")
+        losses = F.cross_entropy(wide, target, ignore_index=VOID, reduction="none")
         for chosen in _kinds(target, balanced):
             sums.append((losses * chosen).sum())
             counts.append(chosen.sum())
@@ -49,8 +50,8 @@ def segmentation_loss(
 def _kinds(target: Tensor, balanced: bool) -> list[Tensor]:
     """Masks of the pixels that are averaged together."""
     if balanced:
-        return [target == BACKGROUND, (target != BACKGROUND) & (target != IGNORE)]
-    return [target != IGNORE]
+        return [target == BACKGROUND, (target != BACKGROUND) & (target != VOID)]
+    return [target != VOID]
 
 
 def shrink_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

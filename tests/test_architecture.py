@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 OURS = ("misc", "net", "voc12", "step", "run_sample", "tests")
 MAY_IMPORT = {
     "misc": {"misc"},
-    "net": {"net", "misc.errors", "misc.checkpoint", "misc.boundary_codes", "misc.cam_record"},
+    "net": {"net", "misc.errors", "misc.checkpoint", "misc.cam_record"}
+    | {"misc.boundary_codes", "misc.mask_codes", "misc.transforms"},
     "voc12": {"voc12", "misc"},
     "step": {"voc12", "net", "misc", "step.context", "step.networks", "step.preflight"}
     | {"step.scores", "step.predict", "step.disk_use", "step.segmentation", "step.report"}
@@ -108,3 +109,19 @@ def test_nothing_below_the_dataset_knows_how_many_classes_there_are() -> None:
             nodes = ast.walk(ast.parse(path.read_text()))
             numbers = {node.value for node in nodes if isinstance(node, ast.Constant)}
             assert not numbers & {21, 81}, path
+
+
+def test_what_all_must_agree_on_is_written_once() -> None:
+    homes = {
+        "IGNORE": set(),  # VOID, by another name
+        "VOID": {"misc/mask_codes.py"},
+        "IMAGENET_MEAN": {"misc/transforms.py"},
+        "IMAGENET_STD": {"misc/transforms.py"},
+    }
+    for name, expected in homes.items():
+        paths = [
+            path for folder in ("misc", "net", "voc12", "step") for path in python_files(folder)
+        ]
+        assignment = re.compile(rf"^{name} = ", re.MULTILINE)
+        found = {str(p.relative_to(ROOT)) for p in paths if assignment.search(p.read_text())}
+        assert found == expected, name

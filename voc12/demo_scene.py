@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from misc.mask_codes import VOID
 from voc12.demo_figures import FIGURES, PATTERNS, Figure, Floats, Points, ellipse
 
-VOID = 255
 _SUPERSAMPLING = 4
 
 

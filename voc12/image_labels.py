@@ -12,13 +12,12 @@ import numpy as np
 
 from misc.errors import UserError
 from misc.log import progress
+from misc.mask_codes import VOID
 from misc.workspace import atomic_write, stat_digest
 from voc12.files import VocDataset, read_mask
 from voc12.tag_table import TAGS_FILE, read_tag_table
 
 logger = logging.getLogger(__name__)
-
-VOID = 255
 
 
 def read_xml_tags(path: Path, class_names: Sequence[str]) -> np.ndarray:

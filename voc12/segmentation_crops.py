@@ -9,13 +9,13 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from misc.errors import UserError
+from misc.mask_codes import VOID
 from misc.training import Draw
 from misc.transforms import random_crop_box, rescale, resize
 from voc12.files import VocDataset, read_image, read_mask
 from voc12.lists import CRF_SUFFIX
 
 BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
-IGNORE = 255
 
 
 def mask_paths(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
@@ -77,13 +77,13 @@ class SegmentationCrops(Dataset[dict[str, torch.Tensor]]):
         return {
             "image": torch.from_numpy(np.ascontiguousarray(crop)),
             "box": torch.tensor(box.inside),
-            "mask": torch.from_numpy(box.cut(mask, IGNORE)),
+            "mask": torch.from_numpy(box.cut(mask, VOID)),
         }
 
     def _read_mask(self, image_id: str, size: tuple[int, ...]) -> np.ndarray:
         path = self.mask_path(image_id)
         mask = read_mask(path)
-        largest = int(mask[mask != IGNORE].max(initial=0))
+        largest = int(mask[mask != VOID].max(initial=0))
         if mask.shape != size:
             raise UserError(f"{path} is {mask.shape}, but its image {size}. Make it again.")
         if largest > self.dataset.num_classes:

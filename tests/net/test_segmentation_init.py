@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from misc.errors import UserError
 from misc.transforms import IMAGENET_MEAN, IMAGENET_STD
-from net import segmentation_init
 from net.backbone import build_backbone
 from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2
@@ -129,11 +128,6 @@ def test_input_in_torchvisions_normalisation_gives_what_caffes_input_gave() -> N
     theirs = theirs - state["layer1.conv1.bn.running_mean"].double().view(shape)
     ours = ours - renamed["bn1.running_mean"].double().view(shape)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-2)
-
-
-def test_the_normalisation_is_the_one_of_the_images() -> None:
-    assert segmentation_init.IMAGENET_MEAN == IMAGENET_MEAN
-    assert segmentation_init.IMAGENET_STD == IMAGENET_STD
 
 
 def test_caffe_files_that_lack_or_add_a_key_are_refused_by_it(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import pytest
 from PIL import Image
 
 from misc.errors import UserError
+from misc.mask_codes import VOID
 from voc12 import demo
 from voc12.classes import VOC_CLASSES
 from voc12.demo import draw_dataset, imperfect_saliency
 from voc12.demo_figures import FIGURES
-from voc12.demo_scene import VOID, Pose, draw_scene
+from voc12.demo_scene import Pose, draw_scene
 
 NUM_TRAIN, NUM_VAL, SIZE = 12, 4, 120
 
