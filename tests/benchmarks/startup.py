@@ -92,11 +92,16 @@ def write_files(index: int, names: Sequence[str], *paths: Path) -> None:
 
 def link_artefacts(root: Path, out_dir: Path) -> None:
     """All CAMs and every second mask as if a run had been stopped (they are empty)."""
+    from run_sample import config_from_args, make_parser
+    from step import make_cam
+
+    config = config_from_args(make_parser().parse_args([f"--data_root={root}"]))
+    settings = config.subset(make_cam.SETTINGS) | {"tags_from": "xml"}
     ids = (root / "ImageSets" / "Segmentation" / "train.txt").read_text().split()
     folders = {"cam": (ids, [".npy"]), "sem_seg": (ids[::2], [".png", "_crf.png"])}
     for name, (made, suffixes) in folders.items():
         folder = ArtefactFolder(out_dir / name, suffixes, "")
-        Record({}, {}).write(folder.record_path)
+        Record(settings if name == "cam" else {}, {}).write(folder.record_path)
         for i, image_id in enumerate(made):
             for suffix in suffixes:
                 if i < DRAWN:
