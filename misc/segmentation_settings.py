@@ -18,7 +18,7 @@ class SegmentationSettings:
         "imagenet",
         SEG,
         "start: imagenet, none (random), cam (the classifier's backbone), or a file of "
-        "torchvision's, of ours, or of deeplab-pytorch's names (COCO-pretrained)",
+        "torchvision's, of ours, of IRN's, or of deeplab-pytorch's names (COCO-pretrained)",
     )
     seg_label_dir: str = setting(
         "pseudo",

@@ -15,7 +15,7 @@ from step.benchmark_rows import (
     cell_rows,
     published_rows,
     sbe_rows,
-    spread,
+    seed_averages,
 )
 from step.benchmark_sets import NO_SALIENCY
 from step.report import percent, table
@@ -42,7 +42,7 @@ def write_report(results: Results) -> None:
     content = {
         "rows": rows,
         "best": best,
-        "sbe_over_seeds": spread(sbe),
+        "sbe_over_seeds": seed_averages(sbe),
         "saliency": results.saliency,
         "published_scores_are": SCORES_OF,
         "images": len(results.sets.evaluated),
@@ -87,7 +87,7 @@ def report_text(results: Results) -> str:
 
 def _pair_table(results: Results) -> str:
     best = {(row["cam"], row["saliency"], row["ignore"]): row for row in best_rows(results)}
-    sbe = {(row["cam"], row["saliency"]): row for row in spread(list(sbe_rows(results)))}
+    sbe = {(row["cam"], row["saliency"]): row for row in seed_averages(list(sbe_rows(results)))}
     theirs = {(row["cam"], row["saliency"]): row for row in published_rows(results)}
     header = [
         "CAMs", "saliency", "act", "sal", "mIoU", "of chosen", "ignoring: mIoU", "as wrong",

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from misc.config import BES, DATA, LABELS, WALK, Config
 from misc.grid_scores import GridScores, loss_of, transfer_losses
 from misc.workspace import read_json
 from step.benchmark_sets import Sets, sbe_folder, sbe_seeds
 from step.report import percent
+from step.scores import spread
 from voc12.classes import class_indices
 from voc12.wsss_bed import find_published, published
 
@@ -141,7 +140,7 @@ def published_rows(results: Results) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
-def spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def seed_averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and standard deviation over seeds of SBE's and BES's rows, one row a pair."""
     found = []
     for key in dict.fromkeys((row["method"], row["cam"], row["saliency"]) for row in rows):
@@ -149,9 +148,8 @@ def spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         entry: dict[str, Any] = dict(zip(("method", "cam", "saliency"), key, strict=True))
         entry["seeds"] = [row["seed"] for row in of_pair]
         for name in SBE_SCORES:
-            values = [row[name] for row in of_pair if row[name] is not None]
-            entry[name] = float(np.mean(values)) if values else None
-            entry[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            over_seeds = spread([row[name] for row in of_pair if row[name] is not None])
+            entry |= {name: over_seeds["mean"], f"{name}_std": over_seeds["std"]}
         found.append(entry)
     return found
 
