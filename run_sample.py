@@ -16,7 +16,7 @@ from typing import NamedTuple
 from misc.config import Config, add_settings, config_from_args
 from misc.errors import MENDABLE, UserError, with_remedy
 from misc.log import setup_logging
-from misc.peers import RUN_LOST, PeerLost, watched_peers
+from misc.peers import RUN_LOST, PeerLost, end_process, watched_peers
 from misc.presets import apply_preset
 from misc.runtime import ReportedByMain, make_runtime
 from misc.settings import parse_bool, parse_names
@@ -265,4 +265,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

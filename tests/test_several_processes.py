@@ -22,14 +22,13 @@ SECONDS = 600  # of patience with a busy machine; no test should need them
 BY_HAND = """
 import os, sys
 import run_sample, step.train_bes, step.make_sem_seg
+from misc.peers import end_process
 
 PREPARE
 
 def run_rank(rank):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    status = run_sample.main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(status)
+    end_process(run_sample.main(sys.argv[1:]))
 
 os.environ.update(
     WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="PORT"
@@ -62,6 +61,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, ROOT)
 import run_sample
+from misc.peers import end_process
 
 replace, made = os.replace, []
 
@@ -72,7 +72,7 @@ def replace_or_die(source, target):
     replace(source, target)
 
 os.replace = replace_or_die
-sys.exit(run_sample.main(sys.argv[1:]))
+end_process(run_sample.main(sys.argv[1:]))
 """
 
 

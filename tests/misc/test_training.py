@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from misc.errors import UserError
 from misc.optim import PolySgd
+from misc.peers import end_process
 from misc.runtime import ReportedByMain, Runtime, make_runtime
 from misc.training import Batch, BatchPlan, Checkpoints, Draw, Trained, train
 
@@ -421,7 +422,7 @@ def train_as_one_of_two(rank: int, port: int, out: Path) -> None:
         "refused": refused,
     }
     torch.save(result, out / f"{rank}.pth")
-    torch.distributed.destroy_process_group()
+    end_process(0)
 
 
 @pytest.fixture(scope="module")
