@@ -47,6 +47,14 @@ class Runtime:
         return self.accelerator.device
 
     @property
+    def workers_beside_network(self) -> int:
+        """Processes for CPU work while a network runs; none where it runs on the CPU as well.
+
+        There they would take each other's cores: the work itself has several threads.
+        """
+        return self.num_workers if is_accelerator(self.device) else 0
+
+    @property
     def rank(self) -> int:
         """Number of this process, from 0."""
         return self.accelerator.process_index

@@ -69,7 +69,7 @@ def _make(context: Context, variant: Variant) -> int:
     share = runtime.shard(pending)
     if share:
         network = build_segmentation_network(context, variant.weights.path)
-        with WorkerPool(runtime.num_workers) as pool:
+        with WorkerPool(runtime.workers_beside_network) as pool:
             tasks = (
                 (masks, image_id, image, logits.cpu().numpy(), config.crf)
                 for image_id, image, logits in predict_classes(context, network, share)

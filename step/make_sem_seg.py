@@ -111,8 +111,8 @@ class _Job:
 def run(context: Context) -> dict[str, Any] | None:
     """Write the pseudo masks that are missing; None if there was none.
 
-    The network and the walk run here, ahead of the worker processes, which write and, without a
-    GPU, do the CRF meanwhile.
+    Beside a GPU worker processes write meanwhile, and do the CRF where that is the CPU's. Without
+    one all is done here, on every core, but for the reading.
 
     Raises:
         UserError: if masks of other settings are there, or an input is bad.
@@ -138,7 +138,7 @@ def run(context: Context) -> dict[str, Any] | None:
     share = runtime.shard(pending)
     device = crf_device(config.crf, runtime.device)
     job = _Job(masks, config.sem_seg_bg_thres, config.crf, device)
-    with WorkerPool(runtime.num_workers) as pool:
+    with WorkerPool(runtime.workers_beside_network) as pool:
         done = _masks_of(context, pool, job, share)
         for _ in progress(done, desc="make_sem_seg", total=len(share)):
             pass
@@ -147,7 +147,7 @@ def run(context: Context) -> dict[str, Any] | None:
 
 
 def _masks_of(context: Context, pool: WorkerPool, job: _Job, ids: list[str]) -> Iterator[None]:
-    """Writes the masks of `ids`; the CRF is the workers' where it runs on the CPU."""
+    """Writes the masks of `ids`; the CRF is the pool's where it runs on the CPU."""
     walked = walk_images(context, ids)
     if is_accelerator(job.device):
         return pool.map(_write_masks, ((job.masks, _label(job, each)) for each in walked))

@@ -18,8 +18,9 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.memory import MIB, measured_memory
+
 T = TypeVar("T")
-MIB = 2**20
 NOT_MEASURED = "not measured"
 
 
@@ -54,35 +55,20 @@ def time_call(function: Callable[[], object], repeats: int = 5, *, warmup: int =
     return statistics.median(seconds)
 
 
-def _resident_mib(entry: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(entry):
-            return int(line.split()[1]) / 1024
-    return math.nan
-
-
 def measure_once(function: Callable[[], T], device: str = "cpu") -> Measured[T]:
     """Time and peak memory of one call: on the CPU of the process (Linux), on CUDA of the card."""
     on_cuda = torch.device(device).type == "cuda"
-    base = peak = math.nan
-    reset = Path("/proc/self/clear_refs")
+    _synchronize()
     if on_cuda:
         torch.cuda.reset_peak_memory_stats()
-        base = torch.cuda.memory_allocated() / MIB
-    elif reset.exists():
-        # 5 sets the kernel's high-water mark of this process back to what it holds now.
-        reset.write_text("5")
-        base = _resident_mib("VmRSS:")
-    _synchronize()
-    start = time.perf_counter()
-    result = function()
-    _synchronize()
-    seconds = time.perf_counter() - start
-    if on_cuda:
-        peak = torch.cuda.max_memory_allocated() / MIB
-    elif reset.exists():
-        peak = _resident_mib("VmHWM:")
-    return Measured(result, seconds, peak - base)
+        base = torch.cuda.memory_allocated()
+    with measured_memory() as growth:
+        start = time.perf_counter()
+        result = function()
+        _synchronize()
+        seconds = time.perf_counter() - start
+    taken = torch.cuda.max_memory_allocated() - base if on_cuda else growth.num_bytes
+    return Measured(result, seconds, taken / MIB)
 
 
 def copy_rate(num_bytes: int, device: str = "cpu") -> float:

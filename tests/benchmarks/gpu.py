@@ -20,7 +20,6 @@ from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
 from tests.benchmarks import random_walk
 from tests.benchmarks.common import (
-    MIB,
     NOT_MEASURED,
     Report,
     count_flops,
@@ -40,6 +39,7 @@ from tests.benchmarks.inputs import (
     write_dataset,
     write_weights,
 )
+from tests.memory import MIB
 from voc12.files import read_mask
 
 TARGETS: dict[str, dict[str, float]] = {

@@ -149,7 +149,7 @@ def add_steps(
     forward, others, reference = times
     weights = write_weights(build_network(BoundaryNetwork, name), root / "bes.pth")
     over = {}
-    for processes in (0, 1, 2):
+    for processes in (0, 2):
         said = run_step(
             "make_sem_seg", root, root / f"processes{processes}", f"--num_workers={processes}",
             f"--cam_out_dir={root / 'cam'}", f"--bes_weights_name={weights}", "--device=cpu",
@@ -158,7 +158,7 @@ def add_steps(
         each = said["seconds"] / count
         over[processes] = each - forward
         report.add(
-            f"make_sem_seg, {count} images, {processes} worker processes",
+            f"make_sem_seg, {count} images, {processes} processes that read",
             seconds=each,
             over_forward=each - forward,
             hidden=1 - (each - forward) / others,
@@ -166,8 +166,8 @@ def add_steps(
         )
     if report.quick:
         return
-    report.target("an image, seconds over its forward, 2 processes", over[2], at_most=0.6)
-    report.target("an image, seconds over its forward, in line", over[0], at_most=0.6)
+    report.target("an image, seconds over its forward, 2 processes that read", over[2], at_most=0.6)
+    report.target("an image, seconds over its forward, all in line", over[0], at_most=0.6)
     report.target("everything but the forward, in line, seconds", others, at_most=0.6)
 
 

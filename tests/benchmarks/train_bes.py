@@ -20,7 +20,6 @@ from misc.transforms import normalize_crops
 from net.boundary import BoundaryNetwork
 from net.losses import boundary_loss
 from tests.benchmarks.common import (
-    MIB,
     Report,
     count_flops,
     make_parser,
@@ -35,6 +34,7 @@ from tests.benchmarks.inputs import (
     read_picture,
     write_dataset,
 )
+from tests.memory import MIB
 from voc12.dataloader import BoundaryCrops
 from voc12.files import VocDataset
 

@@ -85,6 +85,14 @@ def test_the_processes_of_a_machine_share_its_workers(
     assert make_runtime("cpu", "fp32", asked).num_workers == given
 
 
+@pytest.mark.parametrize(("on_gpu", "beside"), [(True, 3), (False, 0)])
+def test_a_network_on_the_cpu_has_it_to_itself(
+    monkeypatch: pytest.MonkeyPatch, on_gpu: bool, beside: int
+) -> None:
+    monkeypatch.setattr("misc.runtime.is_accelerator", lambda _device: on_gpu)
+    assert make_runtime("cpu", "fp32", 3).workers_beside_network == beside
+
+
 @pytest.mark.parametrize(
     ("device", "precision", "message"),
     [("cuda", "fp32", "--device cuda: no CUDA device"), ("auto", "fp16", "fp16 needs a GPU")],

@@ -30,12 +30,19 @@ def test_masks_of_the_exact_walk_are_those_of_the_fast_one(
     assert differing <= MOST_DIFFERING * total
 
 
-def test_the_order_of_work_on_a_gpu_gives_the_same_files(
-    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("crf_on_gpu", [True, False])
+def test_the_order_of_work_beside_a_gpu_gives_the_same_files(
+    tiny_dataset: Path,
+    finished_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    crf_on_gpu: bool,
 ) -> None:
-    """Loaders read ahead, this process does walks in groups and the CRFs, workers write."""
-    for step in ("make_boundary_label", "make_sem_seg"):
-        monkeypatch.setattr(f"step.{step}.is_accelerator", lambda _device: True)
+    """Loaders read ahead; workers write, and do the CRFs where this process does only walks."""
+    monkeypatch.setattr("misc.runtime.is_accelerator", lambda _device: True)
+    if crf_on_gpu:
+        for step in ("make_boundary_label", "make_sem_seg"):
+            monkeypatch.setattr(f"step.{step}.is_accelerator", lambda _device: True)
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     folders = {
         "cam_vis": "cam_vis_dir", "boundary_label": "boundary_label_dir",
