@@ -1,6 +1,6 @@
 """Boundary labels of a 500x375 image: two CRFs and a map a class, against one lattice for both.
 
-python -m tests.benchmarks.boundary_label [--quick] [--json FILE] [--images 48]
+python -m tests.benchmarks.boundary_label [--quick] [--json FILE] [--images 96]
 """
 
 import argparse
@@ -176,7 +176,7 @@ def grow_images(report: Report, root: Path, counts: Sequence[int]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--images", type=int, default=48, help="images of a step (default: 48)")
+    parser.add_argument("--images", type=int, default=96, help="images of a step (default: 96)")
     args: argparse.Namespace = parser.parse_args(arguments)
     threads = torch.get_num_threads()
     repeats, count = (1, 2) if args.quick else (7, args.images)

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from misc.memory import keep_freed_memory
 from tests.memory import MIB, measured_memory
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ def _synchronize() -> None:
 
 def time_call(function: Callable[[], object], repeats: int = 5, *, warmup: int = 1) -> float:
     """Median wall-clock seconds of `function()`, device work included, after `warmup` calls."""
+    keep_freed_memory()  # as steps on the CPU do
     for _ in range(warmup):
         function()
     seconds = []
@@ -57,6 +59,7 @@ def time_call(function: Callable[[], object], repeats: int = 5, *, warmup: int =
 
 def measure_once(function: Callable[[], T], device: str = "cpu") -> Measured[T]:
     """Time and peak memory of one call: on the CPU of the process (Linux), on CUDA of the card."""
+    keep_freed_memory()  # as steps on the CPU do
     on_cuda = torch.device(device).type == "cuda"
     _synchronize()
     if on_cuda:
