@@ -1,4 +1,4 @@
-"""The other processes of a run: a sign of life to them, and an end where one of them is lost.
+"""One of several processes: its sign of life, its end, and its end where another one is lost.
 
 Without it a process that waits for a dead one would wait as long as collective operations may
 take, which is a day: the main process may check or score alone for hours.
@@ -243,8 +243,9 @@ def end_process(status: int) -> NoReturn:
     """End this process, by a short way where it is one of several.
 
     A thread of torch.distributed lets go of a collective operation's tensors some time after the
-    operation. If Python is taking itself apart by then, that aborts the process. So there all that
-    was registered for the end is done, and the process ends at once.
+    operation. If Python is taking itself apart by then, that aborts the process; destroying the
+    process group does not help, since networks hold on to it. So there the functions registered
+    for the end are called, and the process ends without waiting for other threads.
 
     Args:
         status: the exit status.
@@ -252,7 +253,9 @@ def end_process(status: int) -> NoReturn:
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         sys.exit(status)
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from misc.crf import DEEPLAB_CRF, USUAL_CRF, DenseCrf, crf_setting
+from misc.crf import DEEPLAB_CRF, USUAL_CRF, DenseCrf, choose_backend, crf_setting
 from misc.log import progress
 from misc.runtime import WorkerPool
 from misc.visualize import write_palette_png
@@ -69,7 +69,8 @@ def _make(context: Context, variant: Variant) -> int:
     share = runtime.shard(pending)
     if share:
         network = build_segmentation_network(context, variant.weights.path)
-        with WorkerPool(runtime.workers_beside_network) as pool:
+        has_threads = choose_backend(config.crf, torch.device("cpu")) == "torch"
+        with WorkerPool(runtime.workers_beside_network(has_threads=has_threads)) as pool:
             tasks = (
                 (masks, image_id, image, logits.cpu().numpy(), config.crf)
                 for image_id, image, logits in predict_classes(context, network, share)

@@ -11,7 +11,7 @@ import torch
 
 from misc.boundary_label import regions_to_mask
 from misc.cam_files import read_cams
-from misc.crf import MASK_CRF, USUAL_CRF, DenseCrf, crf_device, crf_setting
+from misc.crf import MASK_CRF, USUAL_CRF, DenseCrf, choose_backend, crf_device, crf_setting
 from misc.errors import UserError
 from misc.log import progress
 from misc.pseudo_mask import scores_to_regions
@@ -111,8 +111,8 @@ class _Job:
 def run(context: Context) -> dict[str, Any] | None:
     """Write the pseudo masks that are missing; None if there was none.
 
-    Beside a GPU worker processes write meanwhile, and do the CRF where that is the CPU's. Without
-    one all is done here, on every core, but for the reading.
+    Worker processes read and write, and do the CRF where that is on the CPU; but for the reading
+    all is done here where the network takes every core itself.
 
     Raises:
         UserError: if masks of other settings are there, or an input is bad.
@@ -138,7 +138,8 @@ def run(context: Context) -> dict[str, Any] | None:
     share = runtime.shard(pending)
     device = crf_device(config.crf, runtime.device)
     job = _Job(masks, config.sem_seg_bg_thres, config.crf, device)
-    with WorkerPool(runtime.workers_beside_network) as pool:
+    has_threads = choose_backend(config.crf, device) == "torch"
+    with WorkerPool(runtime.workers_beside_network(has_threads=has_threads)) as pool:
         done = _masks_of(context, pool, job, share)
         for _ in progress(done, desc="make_sem_seg", total=len(share)):
             pass

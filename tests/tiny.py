@@ -7,9 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pytest
+import torch
 
 import run_sample
+from misc.crf import DenseCrf
 
 ROOT = Path(__file__).parents[1]
 TINY = {"num_train": 8, "num_val": 3, "size": 96}
@@ -95,3 +99,20 @@ def copy_dataset(source: Path, target: Path) -> Path:
     """A copy of a dataset to spoil: what is written there must not reach the original."""
     shutil.copytree(source, target)
     return target
+
+
+def count_crfs_here(monkeypatch: pytest.MonkeyPatch, step: str, free_cores: int) -> list[Any]:
+    """One entry for each CRF that `step` makes in this process, not in its workers.
+
+    The machine seems to have so many cores more than the network has threads.
+    """
+    cores = torch.get_num_threads() + free_cores
+    monkeypatch.setattr("misc.runtime.available_cpus", lambda: cores)
+    here: list[Any] = []
+
+    def make_crf(*arguments: Any, **settings: Any) -> DenseCrf:
+        here.append(None)
+        return DenseCrf(*arguments, **settings)
+
+    monkeypatch.setattr(f"{step}.DenseCrf", make_crf)
+    return here

@@ -1,6 +1,7 @@
 """What every benchmark shares: medians, peak memory, this machine's rates, and a report."""
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -9,7 +10,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from misc.memory import keep_freed_memory
-from tests.memory import MIB, measured_memory
+from tests.memory import MIB, Growth, measured_memory
 
 T = TypeVar("T")
 NOT_MEASURED = "not measured"
@@ -58,20 +60,29 @@ def time_call(function: Callable[[], object], repeats: int = 5, *, warmup: int =
 
 
 def measure_once(function: Callable[[], T], device: str = "cpu") -> Measured[T]:
-    """Time and peak memory of one call: on the CPU of the process (Linux), on CUDA of the card."""
+    """Time and peak memory of one call: on the CPU of the process (Linux), on CUDA of the card.
+
+    The process starts without freed memory to use again, so a median by `time_call` is faster.
+    """
     keep_freed_memory()  # as steps on the CPU do
-    on_cuda = torch.device(device).type == "cuda"
-    _synchronize()
-    if on_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        base = torch.cuda.memory_allocated()
-    with measured_memory() as growth:
+    with _measured_memory_of_card() if device != "cpu" else measured_memory() as growth:
         start = time.perf_counter()
         result = function()
         _synchronize()
         seconds = time.perf_counter() - start
-    taken = torch.cuda.max_memory_allocated() - base if on_cuda else growth.num_bytes
-    return Measured(result, seconds, taken / MIB)
+    return Measured(result, seconds, growth.num_bytes / MIB)
+
+
+@contextmanager
+def _measured_memory_of_card() -> Iterator[Growth]:
+    """As `measured_memory`, of the card."""
+    growth = Growth()
+    gc.collect()
+    _synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    yield growth
+    growth.num_bytes = torch.cuda.max_memory_allocated() - before
 
 
 def copy_rate(num_bytes: int, device: str = "cpu") -> float:

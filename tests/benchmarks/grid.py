@@ -80,7 +80,6 @@ def compare(report: Report, args: argparse.Namespace, folder: Path) -> None:
         return [read(folder, cams, image_id) for image_id in ids]
 
     pictures = read_all()
-    # First, before the allocator holds memory that would hide the peak.
     measured = measure_once(partial(all_pairs, pictures))
     reading = time_call(read_all, repeats)
     one = time_call(partial(one_pair, pictures, 0.1, 0.2), repeats)

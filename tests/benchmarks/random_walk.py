@@ -68,7 +68,6 @@ def compare(report: Report, args: argparse.Namespace) -> None:
     h, w = QUICK_GRID if args.quick else FULL_GRID
     repeats = 1 if args.quick else 20
     cam, boundary = make_input(h, w, 2, args.device)
-    # Ours goes first: memory that the dense way leaves with the allocator would hide its peak.
     first = measure_once(partial(random_walk, cam, boundary), args.device)
     exact = random_walk(cam.double(), boundary, method="exact")
     # Only the squarings are timed, which is to the dense way's favour.

@@ -44,7 +44,7 @@ def targets_of(result: dict[str, Any]) -> dict[str, bool | None]:
                 "floor",
                 "area x4",
                 "classes 18",
-                "0 processes that read",
+                "all in line",
                 "CRF",
             ],
             [],

@@ -97,7 +97,6 @@ def compare(report: Report, args: argparse.Namespace, name: str, size: int, repe
     """Both forms on one batch: time, memory, gradient buffers, and that the gradients agree."""
     batch = make_batch(size, BATCH, args.device)
     forms: dict[str, Callable[[str, str], BoundaryNetwork]] = {
-        # Ours goes first: memory that the reference leaves with the allocator hides its peak.
         "ours: backbone without gradients": our_form,
         "reference: backbone with gradients": reference_form,
     }

@@ -85,12 +85,30 @@ def test_the_processes_of_a_machine_share_its_workers(
     assert make_runtime("cpu", "fp32", asked).num_workers == given
 
 
-@pytest.mark.parametrize(("on_gpu", "beside"), [(True, 3), (False, 0)])
-def test_a_network_on_the_cpu_has_it_to_itself(
-    monkeypatch: pytest.MonkeyPatch, on_gpu: bool, beside: int
+@pytest.mark.parametrize(
+    ("device", "threads", "ranks", "has_threads", "beside"),
+    [
+        ("cpu", 8, 1, True, 0),
+        ("cpu", 8, 1, False, 3),  # the work would keep one core busy
+        ("cpu", 1, 1, True, 3),  # seven cores are free
+        ("cpu", 1, 8, True, 0),
+        ("cuda", 8, 1, True, 3),
+    ],
+)
+def test_no_workers_beside_a_network_that_takes_every_core(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    threads: int,
+    ranks: int,
+    has_threads: bool,
+    beside: int,
 ) -> None:
-    monkeypatch.setattr("misc.runtime.is_accelerator", lambda _device: on_gpu)
-    assert make_runtime("cpu", "fp32", 3).workers_beside_network == beside
+    monkeypatch.setattr("misc.runtime.available_cpus", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    state = SimpleNamespace(device=torch.device(device))
+    runtime = Runtime(cast(Any, state), 3)
+    assert runtime.workers_beside_network(has_threads=has_threads) == beside
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from misc.visualize import voc_palette
 from net.backbone import build_backbone
 from net.deeplab_v2 import DeepLabV2
 from tests.segmentation import SEG_FLAGS, VAL_IDS, run_seg, scores_of
-from tests.tiny import Run, copy_dataset, copy_run, run, states
+from tests.tiny import Run, copy_dataset, copy_run, count_crfs_here, run, states
 from voc12.files import read_image, read_mask
 from voc12.lists import read_list
 from voc12.submission import FOLDER
@@ -90,6 +91,27 @@ def test_scales_flip_crf_and_split_are_flags(
     weights = out_dir / "weights" / "seg_seed0.pth"
     scores = scores_by_hand(photograph, weights, (0.5, 1.5), flip=True)
     assert_alike(read_mask(folder / f"{ids[0]}.png"), scores)
+
+
+@pytest.mark.parametrize("free_cores", [0, 1])
+def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
+    tiny_dataset: Path,
+    segmented: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free_cores: int,
+) -> None:
+    here = count_crfs_here(monkeypatch, "step.make_seg", free_cores)
+    out_dir = copy_run(segmented.out_dir, tmp_path / "out")
+    shutil.rmtree(out_dir / "seg")
+    done = run_seg(tiny_dataset, out_dir, STEP, ONE_SEED, "--num_workers=1")
+    assert done.status == 0, done.stderr
+    made = sorted((out_dir / "seg").rglob("*_crf.png"))
+    assert len(made) == 2 * len(VAL_IDS)  # of the last and the best checkpoint
+    assert len(here) == (0 if free_cores else len(made))
+    for path in made:
+        before = segmented.out_dir / path.relative_to(out_dir)
+        assert path.read_bytes() == before.read_bytes(), path
 
 
 def test_masks_of_other_weights_or_settings_are_refused_by_name(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import Run, copy_run, run
+from tests.tiny import Run, copy_run, count_crfs_here, run
 
 MOST_DIFFERING = 1e-4  # of all pixels
 
@@ -30,19 +30,12 @@ def test_masks_of_the_exact_walk_are_those_of_the_fast_one(
     assert differing <= MOST_DIFFERING * total
 
 
-@pytest.mark.parametrize("crf_on_gpu", [True, False])
-def test_the_order_of_work_beside_a_gpu_gives_the_same_files(
-    tiny_dataset: Path,
-    finished_run: Run,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    crf_on_gpu: bool,
+def test_the_order_of_work_on_a_gpu_gives_the_same_files(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loaders read ahead; workers write, and do the CRFs where this process does only walks."""
-    monkeypatch.setattr("misc.runtime.is_accelerator", lambda _device: True)
-    if crf_on_gpu:
-        for step in ("make_boundary_label", "make_sem_seg"):
-            monkeypatch.setattr(f"step.{step}.is_accelerator", lambda _device: True)
+    """Loaders read ahead, this process does walks in groups and the CRFs, workers write."""
+    for module in ("misc.runtime", "step.make_boundary_label", "step.make_sem_seg"):
+        monkeypatch.setattr(f"{module}.is_accelerator", lambda _device: True)
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     folders = {
         "cam_vis": "cam_vis_dir", "boundary_label": "boundary_label_dir",
@@ -59,6 +52,26 @@ def test_the_order_of_work_beside_a_gpu_gives_the_same_files(
         assert made
         for path in made:
             assert path.read_bytes() == (out_dir / name / path.name).read_bytes(), path
+
+
+@pytest.mark.parametrize(("free_cores", "crfs_here"), [(0, 8), (1, 0)])
+def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
+    tiny_dataset: Path,
+    finished_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free_cores: int,
+    crfs_here: int,
+) -> None:
+    here = count_crfs_here(monkeypatch, "step.make_sem_seg", free_cores)
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    flags = ("--steps=make_sem_seg", "--num_workers=1", f"--sem_seg_out_dir={tmp_path / 'masks'}")
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    assert len(here) == crfs_here
+    made = sorted((tmp_path / "masks").glob("*.png"))
+    assert len(made) == 16
+    for path in made:
+        assert path.read_bytes() == (out_dir / "sem_seg" / path.name).read_bytes(), path
 
 
 def test_cams_are_read_beside_the_network(
