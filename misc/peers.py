@@ -1,7 +1,7 @@
 """One of several processes: its sign of life, its end, and its end where another one is lost.
 
-Without it a process that waits for a dead one would wait as long as collective operations may
-take, which is a day: the main process may check or score alone for hours.
+Without that sign a process that waits for a dead one would wait as long as collective operations
+may take, which is a day: the main process may check or score alone for hours.
 """
 
 import atexit
