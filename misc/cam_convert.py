@@ -14,7 +14,7 @@ from misc.cam_record import Cams
 from misc.convert_inputs import Size, find_pictures, picture_size, read_ids, read_sizes
 from misc.errors import UserError
 from misc.log import progress, setup_logging
-from misc.runtime import WorkerPool
+from misc.workers import WorkerPool
 from misc.workspace import Record, atomic_write, claim_record, remove_partial_files
 
 logger = logging.getLogger(__name__)

@@ -191,6 +191,11 @@ def crf_setting(backend: str) -> dict[str, str]:
     return {} if chosen == USUAL_CRF["crf"] else {"crf": chosen}
 
 
+def crf_has_threads(backend: str) -> bool:
+    """True where a CRF of `backend` takes torch's threads; pydensecrf has one."""
+    return choose_backend(backend, torch.device("cpu")) == "torch"
+
+
 def crf_device(backend: str, device: torch.device) -> torch.device:
     """Where CRFs of `backend` run on a machine whose networks run on `device`.
 

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from misc.errors import UserError
 from misc.log import progress
-from misc.runtime import Runtime, multiprocessing_context, start_worker
+from misc.runtime import Runtime
 from misc.training_state import Checkpoints, TrainingState
+from misc.workers import multiprocessing_context, start_worker
 
 logger = logging.getLogger(__name__)
 

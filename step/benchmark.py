@@ -7,8 +7,8 @@ from typing import Any
 from misc.errors import UserError
 from misc.grid_scores import GridScores
 from misc.log import progress
-from misc.runtime import WorkerPool
 from misc.threshold_grid import ThresholdGrid
+from misc.workers import WorkerPool
 from misc.workspace import atomic_write, digest, read_json, write_json
 from step.benchmark_counts import PairJob, count_pair, score_saliency
 from step.benchmark_report import report_text, write_report

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from misc.cam_files import read_cams
 from misc.log import progress
-from misc.runtime import WorkerPool
 from misc.saliency import read_saliency
 from misc.saliency_scores import SaliencyScores
 from misc.threshold_grid import ThresholdGrid
+from misc.workers import WorkerPool
 from misc.workspace import atomic_write
 from step.context import CamFile
 from step.scores import chunks, naming

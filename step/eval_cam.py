@@ -8,7 +8,7 @@ import numpy as np
 from misc.cam_files import read_cams
 from misc.log import progress
 from misc.metrics import Scores, ThresholdSweep
-from misc.runtime import WorkerPool
+from misc.workers import WorkerPool
 from misc.workspace import stat_digest
 from step.context import CamFile, Context
 from step.preflight import cam_problems, mask_problems

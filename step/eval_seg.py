@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from misc.runtime import WorkerPool
+from misc.workers import WorkerPool
 from misc.workspace import stat_digest
 from step.context import Context
 from step.preflight import artefact_problems, map_problems

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from misc.runtime import WorkerPool
+from misc.workers import WorkerPool
 from misc.workspace import stat_digest
 from step.context import Context
 from step.preflight import artefact_problems, mask_problems

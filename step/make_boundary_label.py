@@ -19,10 +19,11 @@ from misc.boundary_label import (
 from misc.cam_files import read_cams
 from misc.crf import SEED_CRF, USUAL_CRF, DenseCrf, crf_device, crf_setting
 from misc.log import progress
-from misc.runtime import Runtime, WorkerPool, is_accelerator
+from misc.runtime import Runtime, is_accelerator
 from misc.saliency import read_saliency
 from misc.training import loader_options
 from misc.visualize import write_palette_png
+from misc.workers import WorkerPool
 from misc.workspace import ArtefactFolder, Record, atomic_write
 from step.context import CamFile, Context
 from step.preflight import (

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from misc.crf import DEEPLAB_CRF, USUAL_CRF, DenseCrf, choose_backend, crf_setting
+from misc.crf import DEEPLAB_CRF, USUAL_CRF, DenseCrf, crf_has_threads, crf_setting
 from misc.log import progress
-from misc.runtime import WorkerPool
 from misc.visualize import write_palette_png
+from misc.workers import WorkerPool
 from misc.workspace import ArtefactFolder, Record, atomic_write
 from net.deeplab_v2 import stretch
 from step.context import Context
@@ -69,7 +69,7 @@ def _make(context: Context, variant: Variant) -> int:
     share = runtime.shard(pending)
     if share:
         network = build_segmentation_network(context, variant.weights.path)
-        has_threads = choose_backend(config.crf, torch.device("cpu")) == "torch"
+        has_threads = not config.seg_crf or crf_has_threads(config.crf)
         with WorkerPool(runtime.workers_beside_network(has_threads=has_threads)) as pool:
             tasks = (
                 (masks, image_id, image, logits.cpu().numpy(), config.crf)

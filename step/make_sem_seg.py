@@ -11,13 +11,14 @@ import torch
 
 from misc.boundary_label import regions_to_mask
 from misc.cam_files import read_cams
-from misc.crf import MASK_CRF, USUAL_CRF, DenseCrf, choose_backend, crf_device, crf_setting
+from misc.crf import MASK_CRF, USUAL_CRF, DenseCrf, crf_device, crf_has_threads, crf_setting
 from misc.errors import UserError
 from misc.log import progress
 from misc.pseudo_mask import scores_to_regions
 from misc.random_walk import random_walk_many
-from misc.runtime import WorkerPool, is_accelerator
+from misc.runtime import is_accelerator
 from misc.visualize import write_palette_png
+from misc.workers import WorkerPool
 from misc.workspace import ArtefactFolder, Record, atomic_write
 from step.context import CamFile, Context
 from step.predict import with_boundaries
@@ -138,8 +139,8 @@ def run(context: Context) -> dict[str, Any] | None:
     share = runtime.shard(pending)
     device = crf_device(config.crf, runtime.device)
     job = _Job(masks, config.sem_seg_bg_thres, config.crf, device)
-    has_threads = choose_backend(config.crf, device) == "torch"
-    with WorkerPool(runtime.workers_beside_network(has_threads=has_threads)) as pool:
+    workers = runtime.workers_beside_network(has_threads=crf_has_threads(config.crf))
+    with WorkerPool(workers) as pool:
         done = _masks_of(context, pool, job, share)
         for _ in progress(done, desc="make_sem_seg", total=len(share)):
             pass

@@ -6,9 +6,9 @@ from typing import Any
 
 from misc.cam_files import read_cams
 from misc.log import progress
-from misc.runtime import WorkerPool
 from misc.saliency import read_saliency
 from misc.visualize import write_palette_png
+from misc.workers import WorkerPool
 from misc.workspace import ArtefactFolder, atomic_write
 from misc.wsss_bed import make_wsss_bed_mask
 from step.context import CamFile, Context

@@ -9,7 +9,7 @@ from misc.config import FOLDERS, WEIGHTS, Config
 from misc.crf import crf_device
 from misc.errors import UserError
 from misc.log import progress
-from misc.runtime import WorkerPool
+from misc.workers import WorkerPool
 from misc.workspace import (
     ArtefactFolder,
     WeightsFile,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from misc.errors import UserError
 from misc.log import progress
 from misc.metrics import ConfusionMatrix, Scores
-from misc.runtime import WorkerPool
+from misc.workers import WorkerPool
 from step.context import Context
 from voc12.classes import class_indices
 from voc12.files import read_mask

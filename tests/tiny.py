@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -101,18 +102,13 @@ def copy_dataset(source: Path, target: Path) -> Path:
     return target
 
 
-def count_crfs_here(monkeypatch: pytest.MonkeyPatch, step: str, free_cores: int) -> list[Any]:
-    """One entry for each CRF that `step` makes in this process, not in its workers.
+def watch_crfs_here(monkeypatch: pytest.MonkeyPatch, step: str, free_cores: int) -> Mock:
+    """Counts the CRFs that `step` makes in this process, not those of its workers.
 
     The machine seems to have so many cores more than the network has threads.
     """
     cores = torch.get_num_threads() + free_cores
     monkeypatch.setattr("misc.runtime.available_cpus", lambda: cores)
-    here: list[Any] = []
-
-    def make_crf(*arguments: Any, **settings: Any) -> DenseCrf:
-        here.append(None)
-        return DenseCrf(*arguments, **settings)
-
-    monkeypatch.setattr(f"{step}.DenseCrf", make_crf)
-    return here
+    crf = Mock(wraps=DenseCrf)
+    monkeypatch.setattr(f"{step}.DenseCrf", crf)
+    return crf

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from misc.errors import UserError
 from misc.log import progress
 from misc.pictures import DECODING_ERRORS, open_picture
-from misc.runtime import WorkerPool
 from misc.visualize import write_palette_png
+from misc.workers import WorkerPool
 from misc.workspace import Record, atomic_write, content_digest, read_json, write_json
 from voc12.coco_index import CocoImage, CocoIndex, read_annotations, read_index
 from voc12.coco_masks import draw

@@ -9,6 +9,7 @@ import torch
 
 from misc.memory import keep_freed_memory
 from tests.benchmarks import common, random_walk
+from tests.memory import CLEAR_REFS
 
 
 def test_time_call_gives_the_median_after_the_warmup(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +23,7 @@ def test_time_call_gives_the_median_after_the_warmup(monkeypatch: pytest.MonkeyP
     assert common.time_call(function, repeats=3, warmup=1) == 2.0
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="needs Linux")
 def test_measure_once_sees_the_peak_and_not_what_stays() -> None:
     def touch_64_mib() -> float:
         return torch.ones(8 * 2**20, dtype=torch.float64).sum().item()

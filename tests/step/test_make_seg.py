@@ -18,7 +18,7 @@ from misc.visualize import voc_palette
 from net.backbone import build_backbone
 from net.deeplab_v2 import DeepLabV2
 from tests.segmentation import SEG_FLAGS, VAL_IDS, run_seg, scores_of
-from tests.tiny import Run, copy_dataset, copy_run, count_crfs_here, run, states
+from tests.tiny import Run, copy_dataset, copy_run, run, states, watch_crfs_here
 from voc12.files import read_image, read_mask
 from voc12.lists import read_list
 from voc12.submission import FOLDER
@@ -101,14 +101,14 @@ def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
     monkeypatch: pytest.MonkeyPatch,
     free_cores: int,
 ) -> None:
-    here = count_crfs_here(monkeypatch, "step.make_seg", free_cores)
+    crf = watch_crfs_here(monkeypatch, "step.make_seg", free_cores)
     out_dir = copy_run(segmented.out_dir, tmp_path / "out")
     shutil.rmtree(out_dir / "seg")
     done = run_seg(tiny_dataset, out_dir, STEP, ONE_SEED, "--num_workers=1")
     assert done.status == 0, done.stderr
     made = sorted((out_dir / "seg").rglob("*_crf.png"))
     assert len(made) == 2 * len(VAL_IDS)  # of the last and the best checkpoint
-    assert len(here) == (0 if free_cores else len(made))
+    assert crf.call_count == (0 if free_cores else len(made))
     for path in made:
         before = segmented.out_dir / path.relative_to(out_dir)
         assert path.read_bytes() == before.read_bytes(), path

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import Run, copy_run, count_crfs_here, run
+from tests.tiny import Run, copy_run, run, watch_crfs_here
 
 MOST_DIFFERING = 1e-4  # of all pixels
 
@@ -63,11 +63,11 @@ def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
     free_cores: int,
     crfs_here: int,
 ) -> None:
-    here = count_crfs_here(monkeypatch, "step.make_sem_seg", free_cores)
+    crf = watch_crfs_here(monkeypatch, "step.make_sem_seg", free_cores)
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     flags = ("--steps=make_sem_seg", "--num_workers=1", f"--sem_seg_out_dir={tmp_path / 'masks'}")
     assert run(tiny_dataset, out_dir, *flags).status == 0
-    assert len(here) == crfs_here
+    assert crf.call_count == crfs_here
     made = sorted((tmp_path / "masks").glob("*.png"))
     assert len(made) == 16
     for path in made:
