@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -7,8 +8,7 @@ from torch import nn
 
 from net.backbone import build_backbone
 from net.boundary import BoundaryNetwork
-
-NETWORK_TOLERANCE = 2e-6
+from tests.net.recordings import NETWORK_TOLERANCES, relative_error
 
 
 @pytest.fixture(scope="module")
@@ -18,24 +18,22 @@ def recorded_boundary(fill_by_name: Callable[[nn.Module], None]) -> BoundaryNetw
     return network.eval()
 
 
-def relative_error(ours: torch.Tensor, recorded: np.ndarray) -> float:
-    """Largest difference, in units of the largest recorded value."""
-    assert ours.shape == recorded.shape
-    return float(np.abs(ours.numpy() - recorded).max() / np.abs(recorded).max())
-
-
 @pytest.mark.parametrize("size", ["64x64", "93x125", "97x66"])
+@pytest.mark.parametrize("dtype", NETWORK_TOLERANCES, ids=str)
 def test_boundaries_are_the_recorded_ones(
-    recorded_boundary: BoundaryNetwork, recorded_networks: dict[str, np.ndarray], size: str
+    recorded_boundary: BoundaryNetwork,
+    recorded_networks: dict[str, np.ndarray],
+    size: str,
+    dtype: torch.dtype,
 ) -> None:
-    x = torch.from_numpy(recorded_networks[f"{size}/input"])
+    network = deepcopy(recorded_boundary).to(dtype)
+    x = torch.from_numpy(recorded_networks[f"{size}/input"]).to(dtype)
     with torch.no_grad():
-        probability = torch.sigmoid(recorded_boundary(x))
-        of_pair = recorded_boundary.boundary_of_pair(torch.stack([x[0], x[0].flip(-1)]))
-    recorded = recorded_networks[f"{size}/boundary_forward"]
-    assert relative_error(probability, recorded) <= NETWORK_TOLERANCE
-    recorded = recorded_networks[f"{size}/boundary_infer"][0]
-    assert relative_error(of_pair, recorded) <= NETWORK_TOLERANCE
+        probability = torch.sigmoid(network(x))
+        of_pair = network.boundary_of_pair(torch.stack([x[0], x[0].flip(-1)]))
+    at_most = NETWORK_TOLERANCES[dtype]
+    assert relative_error(probability, recorded_networks[f"{size}/boundary_forward"]) <= at_most
+    assert relative_error(of_pair, recorded_networks[f"{size}/boundary_infer"][0]) <= at_most
 
 
 def test_trained_parameters_are_the_references(
