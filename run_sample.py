@@ -20,6 +20,7 @@ from misc.peers import RUN_LOST, PeerLost, end_process, watched_peers
 from misc.presets import apply_preset
 from misc.runtime import ReportedByMain, make_runtime
 from misc.settings import parse_bool, parse_names
+from misc.workers import start_worker_server
 from step.demo import (
     BES_ENDING,
     DEMO_DATASET,
@@ -123,6 +124,14 @@ def is_requested(step: Step, args: argparse.Namespace) -> bool:
     return step.in_demo if args.demo else step.is_default
 
 
+def make_config(args: argparse.Namespace) -> Config:
+    """The settings of a run, whose workers get ready while this process loads torch."""
+    config = config_from_args(args)
+    if config.num_workers:
+        start_worker_server()
+    return config
+
+
 def run_steps(
     config: Config, steps: Sequence[Step], ending: str = "", *, with_table: bool = True
 ) -> ScoreFile:
@@ -211,8 +220,6 @@ def check_runs(configs: Iterable[Config], steps: Sequence[Step]) -> None:
 
 def run_demo(args: argparse.Namespace) -> None:
     """Draw a dataset and run every step on it; compare with BES and with full supervision."""
-    from voc12.demo import draw_dataset
-
     if "voc12_root" in args:
         raise UserError("--demo draws its own dataset: leave out --data_root, or --demo.")
     for name, value in DEMO_SETTINGS.items():
@@ -220,7 +227,9 @@ def run_demo(args: argparse.Namespace) -> None:
     out_dir: Path = args.out_dir
     dataset = args.voc12_root = out_dir / "dataset"
     steps = requested_steps(args)
-    sbe = config_from_args(args)
+    sbe = make_config(args)
+    from voc12.demo import draw_dataset  # loads torch
+
     runtime = make_runtime(sbe.device, sbe.precision, sbe.num_workers)
     runtime.on_main(lambda: draw_dataset(dataset, **DEMO_DATASET, seed=sbe.seed))
     bes, supervised = without_saliency(sbe), with_exact_masks(sbe)
@@ -243,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if args.demo:
                 run_demo(args)
             else:
-                run_requested(config_from_args(args), requested_steps(args))
+                run_requested(make_config(args), requested_steps(args))
     except PeerLost as error:
         logger.error("%s", error)
         return RUN_LOST

@@ -22,16 +22,30 @@ R = TypeVar("R")
 
 
 @functools.cache
-def multiprocessing_context() -> multiprocessing.context.BaseContext:
-    """How worker processes start: never by forking this process and its threads."""
+def start_worker_server() -> str:
+    """Start what worker processes are made from, and do not wait: it loads torch meanwhile.
+
+    Called early, it is ready when the first worker is wanted.
+
+    Returns:
+        the name of the way in which workers start.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
+        return "spawn"
     # Nothing of ours: the server looks in the working directory first, where another project's
     # `misc` may lie.
-    context.set_forkserver_preload(["torch", "PIL.Image"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["torch", "PIL.Image"])
     with _interrupt_ignored():  # the server and its workers inherit that: Ctrl-C is the parent's
         forkserver.ensure_running()
+    return "forkserver"
+
+
+@functools.cache
+def multiprocessing_context() -> multiprocessing.context.BaseContext:
+    """How worker processes start: never by forking this process and its threads."""
+    if start_worker_server() == "spawn":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     # Wait until it serves: a worker that it forks for a parent stopped meanwhile would complain.
     first = context.Process(target=os.getpid)
     first.start()

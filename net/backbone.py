@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -110,6 +109,8 @@ def build_backbone(name: str, *, fixed_batch_norm: bool) -> Backbone:
     """
     if name not in ARCHITECTURES:
         raise UserError(f"Unknown backbone {name!r}. Choose one of {', '.join(ARCHITECTURES)}.")
+    import torchvision  # here, since it takes 1.5 s, which workers that only read would wait for
+
     if name.startswith("squeezenet"):
         network = torchvision.models.get_model(name, weights=None)
         _pad_to_whole_strides(network)
@@ -179,6 +180,8 @@ def fetch_imagenet_weights(
     Raises:
         UserError: no download possible, or an unreadable file.
     """
+    import torchvision  # here, as in build_backbone
+
     entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / entry.url.rsplit("/", 1)[-1]

@@ -16,7 +16,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "cam_crop_size": 128,
     "cam_resize_long": (128.0, 192.0),
     "cam_batch_size": 16,
-    "cam_num_epoches": 20,
+    "cam_num_epoches": 14,
     "cam_momentum": 0.9,
     "cam_learning_rate": 0.05,
     "cam_classifier_rate": 1.0,

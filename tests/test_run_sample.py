@@ -114,6 +114,27 @@ def test_help_is_instant_it_never_loads_torch() -> None:
     assert "torch" not in finished.stdout.splitlines()[-1].split()
 
 
+@pytest.mark.parametrize(("workers", "said"), [(1, "without torch\n"), (0, "")])
+def test_workers_get_ready_while_torch_is_loaded(tmp_path: Path, workers: int, said: str) -> None:
+    code = f"""
+import sys, run_sample
+def start():
+    print("with" if "torch" in sys.modules else "without", "torch")
+run_sample.start_worker_server = start
+run_sample.main(["--voc12_root", {str(tmp_path)!r}, "--num_workers={workers}"])
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert finished.stdout == said
+
+
+def test_workers_that_read_do_not_wait_for_torchvision() -> None:
+    code = "import sys, step.make_sem_seg; sys.exit('torchvision' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert finished.returncode == 0, finished.stderr
+
+
 def test_no_path_of_anybodys_machine_is_a_default() -> None:
     for value in Config().to_dict().values():
         assert not str(value).startswith("/"), value

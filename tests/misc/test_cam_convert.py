@@ -64,6 +64,7 @@ def test_to_png_and_back(source: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(cams.high_res, expected.high_res)
 
 
+@pytest.mark.slow
 def test_workers_write_the_same_bytes(source: Path, tmp_path: Path) -> None:
     assert convert(source, tmp_path / "one") == 0
     assert convert(source, tmp_path / "two", workers=2) == 0

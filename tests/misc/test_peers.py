@@ -41,6 +41,7 @@ def wait_until_heard(peers: Peers, *others: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_processes_that_live_and_leave_are_not_lost(server: TCPStore) -> None:
     peers = started(server, 3, 0, 1, 2)
     for each in peers:
@@ -161,6 +162,7 @@ distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, wo
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("prepare", "status"), [(ONE_OF_A_GROUP, 3), ("", 9)])
 def test_one_of_several_processes_ends_before_python_takes_itself_apart(
     prepare: str, status: int

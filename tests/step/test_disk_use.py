@@ -29,6 +29,7 @@ def test_each_step_says_what_it_will_write_before_it_does(finished_run: Run) -> 
         assert said < log.index(f"{step}: done")
 
 
+@pytest.mark.slow
 def test_what_is_said_of_cams_is_what_they_take(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

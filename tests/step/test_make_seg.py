@@ -93,6 +93,7 @@ def test_scales_flip_crf_and_split_are_flags(
     assert_alike(read_mask(folder / f"{ids[0]}.png"), scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free_cores", [0, 1])
 def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
     tiny_dataset: Path,

@@ -54,6 +54,7 @@ def test_the_order_of_work_on_a_gpu_gives_the_same_files(
             assert path.read_bytes() == (out_dir / name / path.name).read_bytes(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("free_cores", "crfs_here"), [(0, 8), (1, 0)])
 def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
     tiny_dataset: Path,

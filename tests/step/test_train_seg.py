@@ -305,6 +305,7 @@ def test_val_images_without_masks_are_named_before_anything_starts(
     assert "--seg_val_every 0" in refused.stderr
 
 
+@pytest.mark.slow
 def test_torchvisions_and_caffes_files_are_starts_that_the_scores_name(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:

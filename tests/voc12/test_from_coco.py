@@ -194,6 +194,7 @@ sys.exit(from_coco.main(sys.argv[3:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "count"),
     [("SegmentationClass/*.png", 4), ("part_*.json", 2), ("JPEGImages/*", 3), ("*/train.txt", 1)],
