@@ -1,6 +1,6 @@
 """CAMs of a 500x375 image over four scales and their mirror images, against the forwards alone.
 
-python -m tests.benchmarks.make_cam [--quick] [--json FILE] [--images 6]
+python -m tests.benchmarks.make_cam [--quick] [--json FILE] [--images 24]
 """
 
 import argparse
@@ -142,7 +142,7 @@ def grow(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--images", type=int, default=6, help="images of a step (default: 6)")
+    parser.add_argument("--images", type=int, default=24, help="images of a step (default: 24)")
     args: argparse.Namespace = parser.parse_args(arguments)
     name, count = backbone_name(args.quick), 1 if args.quick else args.images
     scale = QUICK_SCALE if args.quick else 1.0
