@@ -20,7 +20,7 @@ from misc.peers import RUN_LOST, PeerLost, end_process, watched_peers
 from misc.presets import apply_preset
 from misc.runtime import ReportedByMain, make_runtime
 from misc.settings import parse_bool, parse_names
-from misc.workers import start_worker_server
+from misc.workers import prepare_workers
 from step.demo import (
     BES_ENDING,
     DEMO_DATASET,
@@ -124,14 +124,6 @@ def is_requested(step: Step, args: argparse.Namespace) -> bool:
     return step.in_demo if args.demo else step.is_default
 
 
-def make_config(args: argparse.Namespace) -> Config:
-    """The settings of a run, whose workers get ready while this process loads torch."""
-    config = config_from_args(args)
-    if config.num_workers:
-        start_worker_server()
-    return config
-
-
 def run_steps(
     config: Config, steps: Sequence[Step], ending: str = "", *, with_table: bool = True
 ) -> ScoreFile:
@@ -181,6 +173,8 @@ def run_requested(config: Config, steps: Sequence[Step]) -> None:
     Raises:
         UserError: for the user's mistakes; those about the sets come before any training on them.
     """
+    config.require_root()
+    prepare_workers(config.num_workers)
     names = [step.name for step in steps]
     if not config.benchmark_sbe or "benchmark" not in names:
         run_steps(config, steps)
@@ -227,7 +221,8 @@ def run_demo(args: argparse.Namespace) -> None:
     out_dir: Path = args.out_dir
     dataset = args.voc12_root = out_dir / "dataset"
     steps = requested_steps(args)
-    sbe = make_config(args)
+    sbe = config_from_args(args)
+    prepare_workers(sbe.num_workers)
     from voc12.demo import draw_dataset  # loads torch
 
     runtime = make_runtime(sbe.device, sbe.precision, sbe.num_workers)
@@ -252,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if args.demo:
                 run_demo(args)
             else:
-                run_requested(make_config(args), requested_steps(args))
+                run_requested(config_from_args(args), requested_steps(args))
     except PeerLost as error:
         logger.error("%s", error)
         return RUN_LOST

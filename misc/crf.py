@@ -192,7 +192,10 @@ def crf_setting(backend: str) -> dict[str, str]:
 
 
 def crf_has_threads(backend: str) -> bool:
-    """True where a CRF of `backend` takes torch's threads; pydensecrf has one."""
+    """True where a CRF of `backend` takes torch's threads; pydensecrf has one.
+
+    Raises UserError as `choose_backend`.
+    """
     return choose_backend(backend, torch.device("cpu")) == "torch"
 
 
@@ -201,8 +204,7 @@ def crf_device(backend: str, device: torch.device) -> torch.device:
 
     pydensecrf stays on the CPU; torch goes with the networks. Raises UserError as `choose_backend`.
     """
-    cpu = torch.device("cpu")
-    return cpu if choose_backend(backend, cpu) == "pydensecrf" else device
+    return device if crf_has_threads(backend) else torch.device("cpu")
 
 
 def unary_from_labels(labels: Tensor, num_labels: int, gt_prob: float) -> Tensor:

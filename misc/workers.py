@@ -12,44 +12,53 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from misc.errors import UserError
 from misc.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@functools.cache
-def start_worker_server() -> str:
-    """Start what worker processes are made from, and do not wait: it loads torch meanwhile.
+def prepare_workers(num_workers: int) -> None:
+    """Let worker processes get ready for a first use that may come soon; does not wait for them.
 
-    Called early, it is ready when the first worker is wanted.
+    They are forked from a server, which loads torch first: called before this process does the
+    same, it costs no time. Where they are spawned instead, there is nothing to prepare.
 
-    Returns:
-        the name of the way in which workers start.
+    Args:
+        num_workers: how many are wanted; for 0 nothing is started.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return "spawn"
-    # Nothing of ours: the server looks in the working directory first, where another project's
-    # `misc` may lie.
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["torch", "PIL.Image"])
-    with _interrupt_ignored():  # the server and its workers inherit that: Ctrl-C is the parent's
-        forkserver.ensure_running()
-    return "forkserver"
+    if num_workers:
+        _start_server()
 
 
 @functools.cache
-def multiprocessing_context() -> multiprocessing.context.BaseContext:
-    """How worker processes start: never by forking this process and its threads."""
-    if start_worker_server() == "spawn":
+def _start_server() -> "ForkServerContext | SpawnContext":
+    if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # Wait until it serves: a worker that it forks for a parent stopped meanwhile would complain.
-    first = context.Process(target=os.getpid)
-    first.start()
-    first.join()
+    # Nothing of ours: the server looks in the working directory first, where another project's
+    # `misc` may lie.
+    context.set_forkserver_preload(["torch", "PIL.Image"])
+    with _interrupt_ignored():  # the server and its workers inherit that: Ctrl-C is the parent's
+        forkserver.ensure_running()
+    return context
+
+
+@functools.cache
+def multiprocessing_context() -> "ForkServerContext | SpawnContext":
+    """How worker processes start: never by forking this process and its threads."""
+    context = _start_server()
+    if context.get_start_method() == "forkserver":
+        # Until it serves: a worker that it forks for a parent stopped meanwhile would complain.
+        first = context.Process(target=os.getpid)
+        first.start()
+        first.join()
     return context
 
 

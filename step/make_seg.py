@@ -69,6 +69,7 @@ def _make(context: Context, variant: Variant) -> int:
     share = runtime.shard(pending)
     if share:
         network = build_segmentation_network(context, variant.weights.path)
+        # Enlarging has torch's threads; a CRF takes so much longer that it alone decides.
         has_threads = not config.seg_crf or crf_has_threads(config.crf)
         with WorkerPool(runtime.workers_beside_network(has_threads=has_threads)) as pool:
             tasks = (

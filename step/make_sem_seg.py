@@ -112,8 +112,8 @@ class _Job:
 def run(context: Context) -> dict[str, Any] | None:
     """Write the pseudo masks that are missing; None if there was none.
 
-    Worker processes read and write, and do the CRF where that is on the CPU; but for the reading
-    all is done here where the network takes every core itself.
+    Worker processes read and write, and do the CRF where that is on the CPU. Where network and CRF
+    would share the threads of every core, all but the reading is done here.
 
     Raises:
         UserError: if masks of other settings are there, or an input is bad.

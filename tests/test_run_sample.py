@@ -114,23 +114,27 @@ def test_help_is_instant_it_never_loads_torch() -> None:
     assert "torch" not in finished.stdout.splitlines()[-1].split()
 
 
-@pytest.mark.parametrize(("workers", "said"), [(1, "without torch\n"), (0, "")])
-def test_workers_get_ready_while_torch_is_loaded(tmp_path: Path, workers: int, said: str) -> None:
+@pytest.mark.parametrize("demo", [False, True])
+def test_workers_get_ready_while_torch_is_loaded(tmp_path: Path, demo: bool) -> None:
     code = f"""
 import sys, run_sample
-def start():
-    print("with" if "torch" in sys.modules else "without", "torch")
-run_sample.start_worker_server = start
-run_sample.main(["--voc12_root", {str(tmp_path)!r}, "--num_workers={workers}"])
+def prepare(num_workers):
+    print(num_workers, "torch" in sys.modules)
+    sys.exit(0)
+run_sample.prepare_workers = prepare
+data = ["--demo"] if {demo} else ["--voc12_root", {str(tmp_path)!r}]
+run_sample.main([*data, "--out_dir", {str(tmp_path / "out")!r}, "--num_workers=3"])
 """
     finished = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert finished.stdout == said
+    assert finished.stdout == "3 False\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_workers_that_read_do_not_wait_for_torchvision() -> None:
-    code = "import sys, step.make_sem_seg; sys.exit('torchvision' in sys.modules)"
+    modules = ", ".join(step.module for step in STEPS)
+    code = f"import sys, {modules}; sys.exit('torchvision' in sys.modules)"
     finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
     assert finished.returncode == 0, finished.stderr
 
@@ -153,8 +157,13 @@ def test_no_path_of_anybodys_machine_is_a_default() -> None:
     ],
 )
 def test_mistakes_in_flags_end_with_status_2_and_one_message(
-    flags: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    flags: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(run_sample, "prepare_workers", lambda _: pytest.fail("too early"))
     out_dir = tmp_path / "out"
     assert run_sample.main([f"--out_dir={out_dir}", *flags]) == 2
     said = capsys.readouterr().err

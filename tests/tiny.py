@@ -1,6 +1,7 @@
 """Runs of the whole pipeline on the tiny drawn dataset, and looks at what they leave behind."""
 
 import contextlib
+import importlib.util
 import io
 import os
 import shutil
@@ -38,6 +39,9 @@ TINY_FLAGS = [
     "--panels=0",
 ]
 ARTEFACTS = ("weights", "cam", "cam_vis", "boundary_label", "sem_seg")
+needs_pydensecrf = pytest.mark.skipif(
+    importlib.util.find_spec("pydensecrf") is None, reason="pydensecrf is not installed"
+)
 
 
 class Run(NamedTuple):
@@ -65,8 +69,6 @@ def run(root: Path, out_dir: Path, *flags: str) -> Run:
 
 def start(command: list[str]) -> subprocess.Popen[str]:
     """Start `python COMMAND` in a session of its own, with as many threads as this process."""
-    import torch
-
     return subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,

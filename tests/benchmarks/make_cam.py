@@ -1,6 +1,9 @@
 """CAMs of a 500x375 image over four scales and their mirror images, against the forwards alone.
 
 python -m tests.benchmarks.make_cam [--quick] [--json FILE] [--images 24]
+
+A step has 24 images, since worker processes start once, in one to three seconds, and real lists
+have thousands of images; the row of a step of one small image shows that start.
 """
 
 import argparse

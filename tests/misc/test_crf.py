@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from misc.crf import DEEPLAB_CRF, MASK_CRF, SEED_CRF, CrfParams, DenseCrf
+from misc.crf import (
+    DEEPLAB_CRF,
+    MASK_CRF,
+    SEED_CRF,
+    CrfParams,
+    DenseCrf,
+    crf_device,
+    crf_has_threads,
+)
 from misc.errors import UserError
 from misc.mean_field import TorchMeanField
+from tests.tiny import needs_pydensecrf
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VARIANTS = {
@@ -27,10 +36,6 @@ RECORDED = [
 ]
 MAX_DIFFERING = {"pydensecrf": 0.0, "torch": 1e-4}
 """Share of pixels whose label may differ from the recorded one."""
-
-needs_pydensecrf = pytest.mark.skipif(
-    importlib.util.find_spec("pydensecrf") is None, reason="pydensecrf is not installed"
-)
 
 
 @pytest.fixture(params=[pytest.param("pydensecrf", marks=needs_pydensecrf), "torch"])
@@ -245,3 +250,10 @@ def test_bad_backends_are_named(image: np.ndarray, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match="pip install pydensecrf2"):
         DenseCrf(image, backend="pydensecrf")
     assert DenseCrf(image, backend="auto").backend == "torch"
+
+
+def test_only_the_torch_backend_has_threads_and_goes_with_the_networks(backend: str) -> None:
+    gpu = torch.device("cuda")
+    assert crf_has_threads("auto")
+    assert crf_has_threads(backend) == (backend == "torch")
+    assert crf_device(backend, gpu) == (gpu if backend == "torch" else torch.device("cpu"))

@@ -13,12 +13,13 @@ from torch.nn import functional as F
 
 from misc.checkpoint import load_weights
 from misc.crf import DEEPLAB_CRF, DenseCrf
+from misc.runtime import Runtime
 from misc.transforms import normalize
 from misc.visualize import voc_palette
 from net.backbone import build_backbone
 from net.deeplab_v2 import DeepLabV2
 from tests.segmentation import SEG_FLAGS, VAL_IDS, run_seg, scores_of
-from tests.tiny import Run, copy_dataset, copy_run, run, states, watch_crfs_here
+from tests.tiny import Run, copy_dataset, copy_run, needs_pydensecrf, run, states, watch_crfs_here
 from voc12.files import read_image, read_mask
 from voc12.lists import read_list
 from voc12.submission import FOLDER
@@ -113,6 +114,36 @@ def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
     for path in made:
         before = segmented.out_dir / path.relative_to(out_dir)
         assert path.read_bytes() == before.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("flag", "has_threads"),
+    [
+        ("--crf=auto", True),
+        ("--seg_crf=no", True),
+        pytest.param("--crf=pydensecrf", False, marks=needs_pydensecrf),
+    ],
+)
+def test_work_beside_the_network_has_threads_unless_pydensecrf_does_it(
+    tiny_dataset: Path,
+    segmented: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flag: str,
+    has_threads: bool,
+) -> None:
+    asked: list[bool] = []
+
+    def workers_beside_network(_: Runtime, *, has_threads: bool) -> int:
+        asked.append(has_threads)
+        return 0
+
+    monkeypatch.setattr(Runtime, "workers_beside_network", workers_beside_network)
+    out_dir = copy_run(segmented.out_dir, tmp_path / "out")
+    masks = f"--seg_out_dir={tmp_path / 'masks'}"
+    done = run_seg(tiny_dataset, out_dir, STEP, ONE_SEED, masks, flag)
+    assert done.status == 0, done.stderr
+    assert asked == [has_threads, has_threads]  # of the last and the best checkpoint
 
 
 def test_masks_of_other_weights_or_settings_are_refused_by_name(
