@@ -112,6 +112,12 @@ class Context:
         """CAMs as this project writes them."""
         return ArtefactFolder(self.config.path("cam_out_dir"), [".npy"], "--cam_out_dir")
 
+    @property
+    def remedy_of_cams(self) -> str:
+        """What helps against CAMs of other settings, besides making them anew."""
+        as_they_are = "--train_cam_pass no --make_cam_pass no"
+        return f"name another {self.cams.flag}, take the CAMs as they are ({as_they_are})"
+
     @cached_property
     def confident_regions(self) -> ArtefactFolder:
         """Confident regions as palette PNGs of class ids."""

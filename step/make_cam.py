@@ -50,7 +50,7 @@ def _demand_settings(context: Context) -> None:
     earlier = Record.read(cams.record_path)
     if earlier is not None and not context.cam_weights.exists():
         record = replace(_record(context), inputs=earlier.inputs)
-        record.demand_equal(earlier, f"What {cams.folder} holds", f"name another {cams.flag}")
+        record.demand_equal(earlier, f"What {cams.folder} holds", context.remedy_of_cams)
 
 
 def _record(context: Context) -> Record:

@@ -85,8 +85,7 @@ def demand_settings_of_cams(context: Context) -> None:
     cams = Record.read(context.cams.record_path)
     if cams is not None and cams.trained_with is not None:
         now, then = Record(config.subset(SETTINGS), {}), Record(cams.trained_with, {})
-        remedy = f"name another {context.cams.flag}"
-        now.demand_equal(then, f"What {context.cams.folder} holds", remedy)
+        now.demand_equal(then, f"What {context.cams.folder} holds", context.remedy_of_cams)
 
 
 def run(context: Context) -> dict[str, Any] | None:

@@ -194,6 +194,27 @@ def test_a_changed_setting_is_named_and_nothing_is_lost(
     assert states(out_dir) == before
 
 
+def test_another_seed_starts_from_the_cams_of_the_first(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    first = copy_run(finished_run.out_dir, tmp_path / "first")
+    flags = ["--seed=6", "--bes_backbone=pretrained"]
+    for name in ("cam_out_dir", "cam_vis_dir", "boundary_label_dir"):
+        folder = name.removesuffix("_dir").removesuffix("_out")
+        flags.append(f"--{name}={first / folder}")
+    before = states(first)
+    refused = run(tiny_dataset, tmp_path / "second", *flags)
+    assert refused.status == 2
+    remedy = ["--train_cam_pass", "no", "--make_cam_pass", "no"]
+    assert f"take the CAMs as they are ({' '.join(remedy)})" in refused.stderr
+    second = run(tiny_dataset, tmp_path / "second", *flags, *remedy)
+    assert second.status == 0, second.stderr
+    assert states(first) == before
+    scores = scores_of(second.out_dir)
+    assert scores["eval_sem_seg"]["images"] == 8
+    assert scores["eval_cam"]["iou"] == scores_of(first)["eval_cam"]["iou"]
+
+
 def test_a_changed_threshold_of_the_scores_scores_again(tiny_dataset: Path, out_dir: Path) -> None:
     before = contents(out_dir)
     assert run(tiny_dataset, out_dir, "--cam_eval_thres=0.4").status == 0
