@@ -237,6 +237,7 @@ def test_overwrite_redoes_what_changed_and_a_plain_start_then_has_nothing_to_do(
     assert states(out_dir) == done
 
 
+@pytest.mark.slow
 def test_overwrite_with_the_same_settings_makes_the_same_files(
     tiny_dataset: Path, out_dir: Path
 ) -> None:

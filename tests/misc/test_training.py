@@ -455,6 +455,7 @@ def test_two_processes_train_the_network_of_one(
             np.testing.assert_allclose(result["model"][name], value, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_add_up_and_agree(results: list[dict[str, Any]]) -> None:
     assert [result["total"].tolist() for result in results] == [[3], [3]]
     assert [result["agreed"] for result in results] == ["said by 0", "said by 0"]

@@ -138,6 +138,7 @@ def test_eighteen_classes_in_one_image_keep_their_ids(of_eighty: Run) -> None:
         assert classes <= {0, *BUSY, 255}
 
 
+@pytest.mark.slow
 def test_254_classes_fit_into_masks_scores_and_panels(tmp_path: Path) -> None:
     names = [f"kind {c}" for c in range(1, 255)]
     shown = [[254], [1, 253], [128]]

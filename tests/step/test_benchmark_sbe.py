@@ -45,6 +45,7 @@ def of_networks(done: Run) -> list[dict[str, Any]]:
     return [row for row in content_of(done)["rows"] if row["method"] in ("sbe", "bes")]
 
 
+@pytest.mark.slow
 def test_sbe_and_bes_for_every_seed_in_folders_of_their_own(compared: Run) -> None:
     rows = of_networks(compared)
     assert [(row["method"], row["saliency"], row["seed"]) for row in rows] == [
@@ -70,6 +71,7 @@ def test_sbe_and_bes_for_every_seed_in_folders_of_their_own(compared: Run) -> No
     assert any(with_sal.read_bytes() != without.read_bytes() for with_sal, without in pairs)
 
 
+@pytest.mark.slow
 def test_mean_and_spread_over_seeds(compared: Run) -> None:
     rows = of_networks(compared)
     spreads = content_of(compared)["sbe_over_seeds"]
@@ -84,6 +86,7 @@ def test_mean_and_spread_over_seeds(compared: Run) -> None:
         assert shown in (compared.out_dir / "benchmark" / "benchmark.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_run_trains_nothing(
     tiny_dataset: Path, flags: list[str], compared: Run, tmp_path: Path
 ) -> None:
@@ -96,6 +99,7 @@ def test_a_second_run_trains_nothing(
     assert of_networks(again) == of_networks(compared)
 
 
+@pytest.mark.slow
 def test_without_the_flag_what_is_there_and_alike_is_shown(
     tiny_dataset: Path, flags: list[str], compared: Run, tmp_path: Path
 ) -> None:
@@ -107,6 +111,7 @@ def test_without_the_flag_what_is_there_and_alike_is_shown(
     assert "made with another theta_diff, beta" in other.stderr
 
 
+@pytest.mark.slow
 def test_without_the_benchmark_the_flag_starts_nothing(
     tiny_dataset: Path, flags: list[str], compared: Run, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def test_masks_of_the_exact_walk_are_those_of_the_fast_one(
     assert differing <= MOST_DIFFERING * total
 
 
+@pytest.mark.slow
 def test_the_order_of_work_on_a_gpu_gives_the_same_files(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

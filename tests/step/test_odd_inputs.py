@@ -169,6 +169,7 @@ def test_the_odd_files_were_odd(odd_dataset: Path) -> None:
     assert modes & {"I", "I;16"}
 
 
+@pytest.mark.slow
 def test_tags_from_masks_and_from_a_file_give_the_same_run(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:
