@@ -146,7 +146,6 @@ def run_steps(
     from step.context import Context
     from step.runner import check_inputs, results_table, run_step
 
-    config.require_root()
     runtime = make_runtime(config.device, config.precision, config.num_workers)
     log_file = Path(f"{config.path('log_name')}.log")
     setup_logging(log_file if runtime.is_main else None, quiet=not runtime.is_main)
@@ -206,7 +205,6 @@ def check_runs(configs: Iterable[Config], steps: Sequence[Step]) -> None:
 
     modules = [importlib.import_module(step.module) for step in steps]
     for config in configs:
-        config.require_root()
         runtime = make_runtime(config.device, config.precision, config.num_workers)
         context = Context(config, runtime, tuple(step.name for step in steps))
         runtime.on_main(partial(check_inputs, context, modules))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.segmentation import SEG_FLAGS, SEG_STEPS
 from tests.tiny import Run, arguments, contents, copy_run, run, start
 
 pytestmark = pytest.mark.slow
@@ -25,6 +26,13 @@ KILLS = [
     ("weights/bes.pth", 1),
     ("sem_seg/*[0-9].png", 3),
     ("sem_seg/*_crf.png", 2),
+]
+SEG_KILLS = [
+    ("weights/seg.pth.checkpoint", 2),
+    ("weights/seg.pth", 1),
+    ("seg/val/last/*[0-9].png", 2),
+    ("seg/val/last/*_crf.png", 2),
+    ("scores.json", 2),
 ]
 KILLER = """
 import os, signal, sys
@@ -72,13 +80,18 @@ def wait_until_alone(group: int, seconds: float = 30) -> bool:
     return False
 
 
+def killed_at(kills: list[tuple[str, int]], words: list[str]) -> str:
+    """Start with `words` and be killed, at each of `kills` in turn; what was said to stderr."""
+    process = start(["-c", KILLER.replace("KILLS", repr(kills)), *words])
+    stdout, stderr = process.communicate(timeout=300)
+    assert stdout.splitlines() == [f"{pattern} -9" for pattern, _ in kills], stderr
+    return stderr
+
+
 def test_killed_in_every_step_it_ends_with_the_same_files(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:
-    code = KILLER.replace("KILLS", repr(KILLS))
-    process = start(["-c", code, *arguments(tiny_dataset, tmp_path)])
-    stdout, stderr = process.communicate(timeout=300)
-    assert stdout.splitlines() == [f"{pattern} -9" for pattern, _ in KILLS], stderr
+    stderr = killed_at(KILLS, arguments(tiny_dataset, tmp_path))
     for network in ("cam", "bes"):
         for step in (1, 3):
             assert f"train_{network} goes on after step {step} of 4" in stderr
@@ -86,6 +99,32 @@ def test_killed_in_every_step_it_ends_with_the_same_files(
     assert contents(tmp_path) == contents(finished_run.out_dir)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["train_bes"]["images"] == 4  # of the last start, as its seconds are
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+def test_killed_in_every_step_of_deeplab_it_ends_with_the_same_files(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    flags = [SEG_STEPS, *SEG_FLAGS, "--seg_val_every=0"]
+    whole, out_dir = (run(tiny_dataset, tmp_path / "whole", *flags), tmp_path / "killed")
+    assert whole.status == 0, whole.stderr
+    stderr = killed_at(SEG_KILLS, arguments(tiny_dataset, out_dir, *flags))
+    for step in (2, 6):
+        assert f"train_seg goes on after step {step} of 8" in stderr
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    for name in ("weights", "seg"):
+        ended, expected = (
+            {p.relative_to(d): p.read_bytes() for p in (d / name).rglob("*.p[nt][gh]")}
+            for d in (out_dir, whole.out_dir)
+        )
+        assert ended == expected
+        assert ended
+    found, scored = (
+        json.loads((d / "scores.json").read_text())["eval_seg"]["last"]
+        for d in (out_dir, whole.out_dir)
+    )
+    assert found == scored
     assert not list(tmp_path.rglob("*.partial"))
     assert not list(tmp_path.rglob("*.checkpoint"))
 
