@@ -5,247 +5,429 @@ python run_sample.py --demo                every step on a drawn dataset
 """
 
 import argparse
-import importlib
+import difflib
 import logging
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NoReturn
 
-from misc.config import Config, add_settings, config_from_args
+from misc.config import (
+    OVERWRITE_ALL,
+    OVERWRITE_NOTHING,
+    OVERWRITE_STALE,
+    SHARED_SETTINGS,
+    Config,
+    add_flags,
+    apply_preset,
+    config_from,
+    parse_bool,
+    parse_names,
+)
 from misc.errors import MENDABLE, UserError, with_remedy
 from misc.log import setup_logging
-from misc.peers import RUN_LOST, PeerLost, end_process, watched_peers
-from misc.presets import apply_preset
-from misc.runtime import ReportedByMain, make_runtime
-from misc.settings import parse_bool, parse_names
-from misc.workers import prepare_workers
-from step.demo import (
-    BES_ENDING,
-    DEMO_DATASET,
-    DEMO_SETTINGS,
-    GT_ENDING,
-    STEPS_WITH_LABELS,
-    STEPS_WITH_SALIENCY,
-    comparison_table,
-    with_exact_masks,
-    without_saliency,
+from misc.runtime import (
+    RUN_LOST,
+    PeerLost,
+    ReportedByMain,
+    Terminated,
+    end_process,
+    make_runtime,
+    prepare_workers,
+    terminable,
+    watched_peers,
 )
-from step.report import ScoreFile
+from misc.workspace import RunLocks
+from step.common.scorefile import ScoreFile
+from step.graph import Node, Step, all_artefacts, all_steps, full_config_class, step_settings
+from step.run import NOTES, Run
+from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
 
 USER_MISTAKE = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+
+NodesOf = Callable[[Run], list[Node]]
 
 
-class Step(NamedTuple):
-    """A step: its name, what it does, and whether it runs unasked; its module is loaded then."""
+class Parser(argparse.ArgumentParser):
+    """A parser with short errors that suggest what was meant."""
 
-    name: str
-    help: str
-    is_default: bool = True
-    in_demo: bool = True
+    raises = False  # a UserError instead of ending the process
 
-    @property
-    def flag(self) -> str:
-        """The flag that switches the step on and off."""
-        return f"{self.name}_pass"
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and where to find help."""
+        if self.raises:
+            raise UserError(message)
+        self.exit(USER_MISTAKE, f"{message}\nSee --help, or --help all for every flag.\n")
 
-    @property
-    def module(self) -> str:
-        """Name of the module with `preflight` and `run`."""
-        return f"step.{self.name}"
-
-
-STEPS = (
-    Step("train_cam", "train the tag classifier"),
-    Step("make_cam", "class activation maps of every image"),
-    Step("eval_cam", "score the CAMs over all thresholds"),
-    Step("make_boundary_label", "boundary labels from CAMs and saliency"),
-    Step("train_bes", "train the boundary network"),
-    Step("make_sem_seg", "pseudo masks by random walk, before and after the CRF"),
-    Step("eval_sem_seg", "score the pseudo masks"),
-    Step("make_wsss_bed_masks", "pseudo masks by WSSS-BED's rule", is_default=False, in_demo=False),
-    Step("benchmark", "compare CAM and saliency sets", is_default=False, in_demo=False),
-    Step("train_seg", "train DeepLab-v2 on the pseudo masks", is_default=False),
-    Step("make_seg", "segment images with it, before and after the CRF", is_default=False),
-    Step("eval_seg", "score its last and its best checkpoint", is_default=False),
-)
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse all arguments; an unknown one is an error that names similar flags."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            name = next((each for each in unknown if each.startswith("-")), unknown[0])
+            name = name.partition("=")[0]
+            close = difflib.get_close_matches(name, self._option_string_actions, n=3)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            self.error(f"There is no flag {name}.{hint}")
+        return parsed
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """All flags: the steps, the settings, and the demo."""
-    parser = argparse.ArgumentParser(
+class _ShowHelp(argparse.Action):
+    """`--help` shows the most used flags, `--help all` all of them."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        _namespace: argparse.Namespace,
+        values: object,
+        _option: str | None = None,
+    ) -> None:
+        make_parser(is_short=values != "all").print_help()
+        parser.exit()
+
+
+def make_parser(*, is_short: bool = False) -> Parser:
+    """A parser of all flags; with `is_short` its help shows the most used ones."""
+    parser = Parser(
         description="SBE: image tags and saliency maps to pseudo masks.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+        usage="python run_sample.py --data_root DIR [flags]",
     )
-    parser.add_argument(
+    what = parser.add_argument_group("what to run")
+    what.add_argument(
+        "-h", "--help", nargs="?", choices=("all",), metavar="all", action=_ShowHelp,
+        help="show the most used flags (with `all`, every flag) and exit",
+    )  # fmt: skip
+    what.add_argument(
         "--demo",
         action="store_true",
         help="draw a small dataset under --out_dir and run everything on it, without a download",
     )
-    steps = parser.add_argument_group("steps (what is done and current is skipped)")
-    for step in STEPS:
-        unasked = "yes" if step.is_default else "no, in the demo yes" if step.in_demo else "no"
-        steps.add_argument(
-            f"--{step.flag}", type=parse_bool, nargs="?", const=True, default=None,
-            metavar="yes|no", help=f"{step.help} (default: {unasked})",
-        )  # fmt: skip
-    steps.add_argument(
-        "--steps", type=parse_names, metavar="A,B", help="run just these, such as make_cam,eval_cam"
+    what.add_argument(
+        "--plan", action="store_true", help="show what would be done and why, and exit"
     )
-    add_settings(parser)
+    what.add_argument(
+        "--steps", type=parse_names, metavar="A,B", help="run only these, such as make_cam,eval_cam"
+    )
+    what.add_argument(
+        "--from", dest="from_step", metavar="STEP",
+        help="run this step and those that use its results",
+    )  # fmt: skip
+    what.add_argument(
+        "--overwrite", nargs="?", const=OVERWRITE_STALE, default=argparse.SUPPRESS,
+        type=_overwrite, metavar="all",
+        help="redo what is stale in these steps and what depends on it; all: redo all of them",
+    )  # fmt: skip
+    steps = parser.add_argument_group("steps (current results are kept)")
+    for step in all_steps():
+        if not step.runs_with:
+            unasked = "yes" if step.is_default else "no; yes in the demo" if step.in_demo else "no"
+            steps.add_argument(
+                f"--{step.name}_pass", type=parse_bool, nargs="?", const=True, default=None,
+                metavar="yes|no", help=f"{step.help} (default: {unasked})",
+            )  # fmt: skip
+    for settings in (*SHARED_SETTINGS, *step_settings()):
+        add_flags(parser, settings, is_short=is_short)
+    if is_short:
+        parser.epilog = "--help all shows every flag."
     return parser
 
 
-def requested_steps(args: argparse.Namespace) -> list[Step]:
-    """The steps that the flags ask for, in their order.
-
-    Raises:
-        UserError: if `--steps` names an unknown step.
-    """
-    if args.steps is None:
-        return [step for step in STEPS if is_requested(step, args)]
-    known = [step.name for step in STEPS]
-    unknown = [name for name in args.steps if name not in known]
-    if unknown or not args.steps:
-        problem = f"unknown step {', '.join(unknown)}" if unknown else "names no step"
-        raise UserError(f"--steps: {problem}. There are {', '.join(known)}.")
-    return [step for step in STEPS if step.name in args.steps]
+def _overwrite(text: str) -> str:
+    if text in (OVERWRITE_STALE, OVERWRITE_ALL):
+        return text
+    try:
+        return OVERWRITE_STALE if parse_bool(text) else OVERWRITE_NOTHING
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not `all`; --steps or --from names steps"
+        ) from None
 
 
-def is_requested(step: Step, args: argparse.Namespace) -> bool:
-    """What the step's flag says, else whether it runs unasked."""
-    flag = getattr(args, step.flag)
-    if flag is not None:
-        return flag
-    return step.in_demo if args.demo else step.is_default
-
-
-def run_steps(
-    config: Config, steps: Sequence[Step], ending: str = "", *, with_table: bool = True
-) -> ScoreFile:
-    """Check the inputs of all `steps`, run them in order, and keep what they say.
+def requested_steps(
+    names: Sequence[str] | None = None,
+    passes: Mapping[str, bool] | None = None,
+    *,
+    is_demo: bool = False,
+) -> list[Step]:
+    """The requested steps in order, with those that run with them.
 
     Args:
-        config: the settings.
-        steps: the steps, in their order.
-        ending: added to the steps' names in the scores.
-        with_table: print what each step said.
+        names: only these.
+        passes: step -> whether it is switched on or off.
+        is_demo: the demo's defaults apply.
+
+    Raises:
+        UserError: if a step is unknown.
+    """
+    known = {step.name: step for step in all_steps() if not step.runs_with}
+    switched = passes or {}
+    if names is None:
+        chosen = {
+            name
+            for name, step in known.items()
+            if switched.get(name, step.in_demo if is_demo else step.is_default)
+        }
+    else:
+        named = {step_of(name, "--steps").name for name in names}
+        chosen = {name for name in named if switched.get(name, True)}
+        if not named:
+            raise UserError(f"--steps names no step. The steps are {', '.join(known)}.")
+    return [step for step in all_steps() if (step.runs_with or step.name) in chosen]
+
+
+def step_of(name: str, flag: str) -> Step:
+    """The step of that name.
+
+    Raises:
+        UserError: if there is none, with what there is; `flag` named it.
+    """
+    known = {step.name: step for step in all_steps() if not step.runs_with}
+    if name not in known:
+        raise UserError(f"{flag}: unknown step {name}. The steps are {', '.join(known)}.")
+    return known[name]
+
+
+def with_followers(run: Run, first: Step, steps: Iterable[Step]) -> list[Step]:
+    """Those of `steps` that are `first`, or that read, directly or not, what it makes."""
+    followers: list[Step] = []
+    made: set[Path | None] = set()
+    for step in all_steps():
+        nodes = step.nodes(run)
+        read = {source.path(node.run) for node in nodes for source in node.step.sources(node.run)}
+        if first.name in (step.name, step.runs_with) or read & made:
+            followers.append(step)
+            made |= {node.step.writes.path(node.run) for node in nodes if node.step.writes}
+    return [step for step in followers if step in steps]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The results of a run.
+
+    Attributes:
+        scores: the content of scores.json, an object for each step.
+        paths: flag of a result, such as `sem_seg_out_dir`, -> where it lies; `scores`, `log`,
+            `panels`.
+    """
+
+    scores: dict[str, Any]
+    paths: dict[str, Path]
+
+
+def run(
+    *,
+    steps: str | Sequence[str] | None = None,
+    from_step: str | None = None,
+    plan: bool = False,
+    demo: bool = False,
+    **settings: Any,
+) -> RunResult:
+    """Run from Python, with the names and defaults of the flags.
+
+    run(data_root="mydata", steps="make_sem_seg,eval_sem_seg", sem_seg_bg_thres=0.3)
+
+    Args:
+        steps: only these; by default those that are on by default.
+        from_step: this one and those that use its results.
+        plan: show the plan and do nothing.
+        demo: draw a small dataset under `out_dir` and run on that.
+        settings: values of flags, as strings or Python values; `NAME_pass=False` switches
+            a step off.
 
     Returns:
-        the scores, as they stand in `<out_dir>/scores.json`.
+        scores and paths.
+
+    Raises:
+        UserError: for the user's mistakes, before work begins wherever that is possible.
+    """
+    words = []
+    for name, value in settings.items():
+        if value is None:  # the default
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        words.append(f"--{name}={text}")
+    if steps is not None:
+        words.append(f"--steps={steps if isinstance(steps, str) else ','.join(steps)}")
+    if from_step is not None:
+        words.append(f"--from={from_step}")
+    words += ["--plan"] * plan + ["--demo"] * demo
+    parser = make_parser()
+    parser.raises = True
+    config = run_arguments(parser.parse_args(words))
+    paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
+    paths |= {"scores": ScoreFile.of(config).path, "log": config.log_path}
+    return RunResult(ScoreFile.of(config).content, paths | {"panels": config.out_dir / "panels"})
+
+
+def run_arguments(args: argparse.Namespace) -> Config:
+    """Run what parsed flags ask for, and return the configuration.
+
+    Raises:
+        UserError: for the user's mistakes.
+    """
+    apply_preset(args, full_config_class())
+    is_demo = args.demo
+    if is_demo:
+        from step.common.demo import DEMO_SETTINGS
+
+        if "voc12_root" in args:
+            raise UserError("--demo draws its own dataset: leave out --data_root, or --demo.")
+        for name, value in DEMO_SETTINGS.items():
+            vars(args).setdefault(name, value)
+        args.voc12_root = args.out_dir / "dataset"
+    passes = {
+        step.name: switch
+        for step in all_steps()
+        if (switch := getattr(args, f"{step.name}_pass", None)) is not None
+    }
+    first = None if args.from_step is None else step_of(args.from_step, "--from")
+    if first is not None and args.steps is None:
+        # What follows a step that does not run unasked does not either.
+        asked = [first] if first.is_default else all_steps()
+        passes = {step.name: True for step in asked} | passes
+    steps = requested_steps(args.steps, passes, is_demo=is_demo)
+    config = config_from(vars(args), full_config_class())
+
+    def nodes_of(run: Run) -> list[Node]:
+        chosen = steps if first is None else with_followers(run, first, steps)
+        if not chosen:
+            raise UserError("No step is left to run. Look at --steps, --from and --NAME_pass no.")
+        if is_demo:
+            from step.common.demo import demo_nodes
+
+            return demo_nodes(run, chosen)
+        return [node for step in chosen for node in step.nodes(run)]
+
+    if is_demo and args.plan and not args.voc12_root.exists():
+        sys.stdout.write(
+            f"--demo draws a dataset into {args.voc12_root}, and then makes everything from it.\n"
+        )
+        return config
+    if not is_demo:
+        require_photographs(config.require_root())
+    prepare_workers(config.num_workers)
+    if is_demo and not args.plan:
+        _draw(config)
+    run_nodes(config, nodes_of, is_only_planned=args.plan, is_demo=is_demo)
+    return config
+
+
+def _draw(config: Config) -> None:
+    """Draw the demo's dataset, unless it is there."""
+    from step.common.demo import DEMO_DATASET
+    from voc12.drawn import draw_dataset  # loads torch
+
+    assert config.voc12_root is not None
+    root = config.voc12_root
+    runtime = make_runtime(config.device, config.precision, config.num_workers)
+
+    def draw() -> None:
+        locks = RunLocks()
+        locks.acquire(config.out_dir / NOTES, config.out_dir, "--out_dir")
+        try:
+            draw_dataset(root, **DEMO_DATASET)
+        finally:
+            locks.release()
+
+    runtime.on_main(draw)
+
+
+def run_nodes(
+    config: Config, nodes_of: NodesOf, *, is_only_planned: bool = False, is_demo: bool = False
+) -> None:
+    """Plan the steps, run them, and report the results.
 
     Raises:
         UserError: for the user's mistakes; all problems of the inputs are in one message.
     """
     # Not before a run asks for them: they load torch, and --help shall not wait for it.
-    from step import make_panels
-    from step.context import Context
-    from step.runner import check_inputs, results_table, run_step
+    from step.common.demo import comparison_table
+    from step.common.runner import DONE, Runner, results_table
 
     runtime = make_runtime(config.device, config.precision, config.num_workers)
-    log_file = Path(f"{config.path('log_name')}.log")
-    setup_logging(log_file if runtime.is_main else None, quiet=not runtime.is_main)
-    context = Context(config, runtime, tuple(step.name for step in steps))
-    modules = {step.name: importlib.import_module(step.module) for step in steps}
-    runtime.on_main(lambda: check_inputs(context, modules.values()))
-    scores = ScoreFile(config.out_dir / "scores.json")
-    for name, module in modules.items():
-        run_step(context, f"{name}{ending}", module, scores)
-    if runtime.is_main:
-        if with_table:
-            names = [f"{name}{ending}" for name in modules]
-            sys.stdout.write(f"\n{results_table(scores, names)}\n")
-        try:
-            make_panels.run(context)
-        except UserError as error:  # the run is done and reported: a picture is no reason to fail
-            logger.warning("Not all contact sheets (--panels) are there: %s", error.message)
-    return scores
+    setup_logging(None, quiet=not runtime.is_main)
+    run = Run.of(config, runtime, is_only_planned=is_only_planned)
+    runner = Runner(run, nodes_of(run))
+
+    def prepare() -> None:
+        runner.recover()
+        plan = runner.make_plan()
+        if is_only_planned:
+            sys.stdout.write("\n\n".join(filter(None, (plan.table(), plan.objections()))) + "\n")
+            return
+        objections = plan.objections()
+        if objections:
+            logger.info("%s\n", plan.table())
+            if config.out_dir.is_dir():
+                run.save_notes()  # what was read need not be read again
+            raise UserError(objections)
+        runner.lock()
+        setup_logging(config.log_path)
+        logger.info("%s\n", plan.table())
+        run.save_notes()
+
+    try:
+        runtime.on_main(prepare)
+        if is_only_planned:
+            return
+        outcomes = list(runner.execute())
+        if not runtime.is_main:
+            return
+        if all(outcome.what != DONE for outcome in outcomes):
+            logger.info("Nothing to do.")
+        run.save_notes()
+        scores = ScoreFile.of(config)
+        text = (is_demo and comparison_table(scores)) or results_table(outcomes)
+        sys.stdout.write(f"\n{text}\n")
+        if any(outcome.node.step.has_panels for outcome in outcomes):
+            _write_panels(run)
+        sys.stdout.write(f"\n{_places(run, runner.nodes)}\n")
+    finally:
+        runner.unlock()
 
 
-def run_requested(config: Config, steps: Sequence[Step]) -> None:
-    """Run `steps`; with `--benchmark_sbe`, SBE on every pair of sets just before the benchmark.
+def _write_panels(run: Run) -> None:
+    from step.common.panels import write_panels
 
-    Raises:
-        UserError: for the user's mistakes; those about the sets come before any training on them.
-    """
-    config.require_root()
-    prepare_workers(config.num_workers)
-    names = [step.name for step in steps]
-    if not config.benchmark_sbe or "benchmark" not in names:
-        run_steps(config, steps)
-        return
-    from step.benchmark_sets import sbe_configs
-
-    place = names.index("benchmark")
-    first, last = steps[:place], steps[place:]
-    of_sbe = [step for step in STEPS if step.name in STEPS_WITH_SALIENCY]
-    runs = sbe_configs(config)
-    if first:
-        run_steps(config, first)
-    check_runs(runs, of_sbe)
-    check_runs([config], last)
-    for number, run in enumerate(runs, 1):
-        logger.info("SBE %d of %d: %s", number, len(runs), run.out_dir)
-        run_steps(run, of_sbe)
-    run_steps(config, last)
+    try:
+        write_panels(run, run.config.panels)
+    except UserError as error:  # the run is done and reported: a picture is no reason to fail
+        logger.warning("Some contact sheets (--panels) were not written: %s", error.message)
 
 
-def check_runs(configs: Iterable[Config], steps: Sequence[Step]) -> None:
-    """Look at the inputs of all runs before the first of them starts.
-
-    Raises:
-        UserError: the problems of the first run that has any.
-    """
-    from step.context import Context
-    from step.runner import check_inputs
-
-    modules = [importlib.import_module(step.module) for step in steps]
-    for config in configs:
-        runtime = make_runtime(config.device, config.precision, config.num_workers)
-        context = Context(config, runtime, tuple(step.name for step in steps))
-        runtime.on_main(partial(check_inputs, context, modules))
-
-
-def run_demo(args: argparse.Namespace) -> None:
-    """Draw a dataset and run every step on it; compare with BES and with full supervision."""
-    if "voc12_root" in args:
-        raise UserError("--demo draws its own dataset: leave out --data_root, or --demo.")
-    for name, value in DEMO_SETTINGS.items():
-        vars(args).setdefault(name, value)
-    out_dir: Path = args.out_dir
-    dataset = args.voc12_root = out_dir / "dataset"
-    steps = requested_steps(args)
-    sbe = config_from_args(args)
-    prepare_workers(sbe.num_workers)
-    from voc12.demo import draw_dataset  # loads torch
-
-    runtime = make_runtime(sbe.device, sbe.precision, sbe.num_workers)
-    runtime.on_main(lambda: draw_dataset(dataset, **DEMO_DATASET, seed=sbe.seed))
-    bes, supervised = without_saliency(sbe), with_exact_masks(sbe)
-    with_saliency = [step for step in steps if step.name in STEPS_WITH_SALIENCY]
-    with_labels = [step for step in steps if step.name in STEPS_WITH_LABELS]
-    run_steps(sbe, steps, with_table=False)
-    run_steps(bes, with_saliency, BES_ENDING, with_table=False)
-    scores = run_steps(supervised, with_labels, GT_ENDING, with_table=False)
-    if runtime.is_main:
-        sys.stdout.write(f"\n{comparison_table(scores)}\n")
+def _places(run: Run, nodes: Iterable[Node]) -> str:
+    """Where to look now."""
+    places: dict[str, Path | None] = {}
+    for node in nodes:
+        writes = node.step.writes
+        name = node.step.name if writes is None else writes.name.removeprefix("the ")
+        variant = f" ({node.variant})" if node.variant else ""
+        places[name + variant] = node.step.place(node.run)
+    places |= {
+        "scores": ScoreFile.of(run.config).path,
+        "contact sheets": run.config.out_dir / "panels",
+    }
+    there = {name: path for name, path in places.items() if path is not None and path.exists()}
+    width = max(map(len, there))
+    return "\n".join(f"{name.ljust(width)}  {path}" for name, path in there.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; the exit status (2: the user's mistake)."""
+    """Run from the command line and return the exit status (2: a user error)."""
     args = make_parser().parse_args(arguments)
     setup_logging(None)
     try:
-        with watched_peers():
-            apply_preset(args, Config)
-            if args.demo:
-                run_demo(args)
-            else:
-                run_requested(config_from_args(args), requested_steps(args))
+        with terminable(), watched_peers():
+            run_arguments(args)
     except PeerLost as error:
         logger.error("%s", error)
         return RUN_LOST
@@ -259,11 +441,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         logger.error("%s", with_remedy(error))
         return USER_MISTAKE
-    except KeyboardInterrupt:
-        again = ", without --overwrite," if getattr(args, "overwrite", False) else ""
-        logger.warning("Stopped. Run the same command again%s to go on.", again)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        return _stopped(error)
     return 0
+
+
+def _stopped(error: KeyboardInterrupt) -> int:
+    """Say that the run was stopped, and return the exit status."""
+    by = ""
+    if isinstance(error, Terminated):
+        torchrun = ", which torchrun also sends when another process ended" * ("RANK" in os.environ)
+        by = f" by SIGTERM{torchrun}"
+    logger.warning("Stopped%s. Run the same command again to resume.", by)
+    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
 
 
 if __name__ == "__main__":

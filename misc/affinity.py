@@ -60,7 +60,7 @@ def search_paths(radius: int) -> tuple[SearchPath, ...]:
 
 
 def most_entries(pixels: int, radius: int) -> int:
-    """Entries of the affinity matrix of so many pixels, had all of them all their neighbours."""
+    """Entries of the affinity matrix of so many pixels if each had all its neighbours."""
     return pixels * (2 * len(search_paths(radius)) + 1)
 
 

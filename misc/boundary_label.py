@@ -1,6 +1,6 @@
 """Boundary labels: what the boundary network learns, made from CAMs and saliency.
 
-Source of every rule and number: spec/method.md, section 3 (SBE, IEEE SPL 2024; BES, ECCV 2020).
+Rules and numbers: SBE (IEEE SPL 2024) and BES (ECCV 2020); step/README.md tells them in words.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from misc.boundary_codes import BoundaryLabel
+from misc.codes import BoundaryLabel
 from misc.crf import SEED_CRF, Array, DenseCrf
 from misc.errors import UserError
 from misc.saliency import as_exact_levels, normalize_by_max, sobel_magnitude
@@ -51,7 +51,9 @@ def make_confident_regions(
     if cam.ndim != 3 or tuple(cam.shape[1:]) != size:
         raise ValueError(f"CAM of shape {tuple(cam.shape)} for an image of {size}: pass (K, H, W)")
     if len(cam) >= UNSURE:
-        raise ValueError(f"{len(cam)} classes in one image, at most {UNSURE - 1} fit into uint8")
+        raise ValueError(
+            f"{len(cam)} classes in one image, but at most {UNSURE - 1} fit into uint8"
+        )
     # A copy of an array, since torch warns of sharing memory that numpy holds read-only.
     scores = cam if isinstance(cam, Tensor) else torch.tensor(cam)
     regions = torch.zeros(size, dtype=torch.uint8, device=scores.device)

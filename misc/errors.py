@@ -1,6 +1,7 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can fix this"."""
 
 import errno
+from collections.abc import Sequence
 
 RERAISED_MARK = "UserError: "
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -13,9 +14,14 @@ MENDABLE = (
 def with_remedy(error: OSError, flag: str = "--out_dir") -> str:
     """What the system refused, as one of `MENDABLE`, and what to do; `flag` names the output."""
     if error.errno in FULL:
-        return f"{error}. Make room, or name another {flag}."
+        return f"{error}. Free some space, or choose another {flag}."
     path = "the path" if error.filename is None else error.filename
-    return f"{error}. Check that {path} is what it should be and its permissions, or name another."
+    return f"{error}. Check {path} and its permissions, or choose another."
+
+
+def some_images(ids: Sequence[object]) -> str:
+    """The images in a message: how many, and which the first is."""
+    return f"1 image ({ids[0]})" if len(ids) == 1 else f"{len(ids)} images (first: {ids[0]})"
 
 
 class UserError(Exception):

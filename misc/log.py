@@ -47,12 +47,22 @@ def setup_logging(log_file: Path | None, *, quiet: bool = False) -> None:
     root.setLevel(logging.INFO)
 
 
-def progress(iterable: Iterable[T], *, desc: str, total: int | None = None) -> Iterable[T]:
-    """`iterable` behind a tqdm bar on stderr that says `desc`; none where the console is quiet."""
+def progress(
+    iterable: Iterable[T], *, desc: str, total: int | None = None, done: int = 0
+) -> Iterable[T]:
+    """`iterable` behind a tqdm bar on stderr that says `desc`; none where the console is quiet.
+
+    Args:
+        iterable: what is gone through.
+        desc: what the bar says.
+        total: how many there are, with those that were `done` before.
+        done: where the bar begins.
+    """
     quiet = any(
         isinstance(handler, _TqdmHandler) and handler.level > logging.INFO
         for handler in logging.getLogger().handlers
     )
     return tqdm(
-        iterable, desc=desc, total=total, dynamic_ncols=True, mininterval=0.5, disable=quiet
-    )
+        iterable, desc=desc, total=total, initial=done, dynamic_ncols=True, mininterval=0.5,
+        disable=quiet,
+    )  # fmt: skip

@@ -13,7 +13,7 @@ def scores_to_regions(scores: Array, image_size: tuple[int, int], background_sco
     """Label every pixel by its strongest class, or as background.
 
     The scores are stretched (bilinear, x4), cut to the image and divided by the maximum over all
-    classes together (spec/method.md, section 5), then argmax([background_score, scores]).
+    classes together, then argmax([background_score, scores]).
     Scores that are zero everywhere give background only; the reference divides by zero there and
     calls every pixel foreground.
 

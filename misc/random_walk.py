@@ -82,7 +82,7 @@ def random_walk(
     radius: int = 5,
     method: str = "chebyshev",
 ) -> Tensor:
-    """Spread class scores by 2^exp_times steps of the random walk (spec: x T^(2^exp_times)).
+    """Spread class scores by 2^exp_times steps of the random walk: x T^(2^exp_times).
 
     Args:
         cam: (K,h,w) class scores, floating point; K may be 0.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from misc.errors import UserError
-from misc.pictures import DECODING_ERRORS, open_picture
+from misc.images import DECODING_ERRORS, open_picture
 
 # Every PNG depth is a whole number of steps of 1/65535: 1 bit, 8 bits (65535 = 257 * 255), 16 bits.
 PNG_STEPS = 65535
@@ -64,7 +64,7 @@ def _gray_levels(image: Image.Image) -> tuple[NDArray[np.float64], int]:
         # A transparent colour would only make Pillow warn; alpha carries no saliency.
         image.info.pop("transparency", None)
         return np.asarray(image.convert("RGB").convert("L"), dtype=np.float64), 255
-    raise ValueError(f"its pixel mode {image.mode} has no known white")
+    raise ValueError(f"its pixel mode {image.mode} has no known value for white")
 
 
 def as_exact_levels(saliency: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -107,7 +107,7 @@ def sobel_magnitude(saliency: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
     Quirk `sobel_without_padding`: the two 3x3 kernels see no padding, and the (H-2, W-2) result is
     then stretched bilinearly over the whole picture, so edges lie up to one pixel off near its rim.
-    Source: spec/method.md 3.4; all in float64.
+    All is in float64.
 
     Args:
         saliency: (H, W), 0..1.

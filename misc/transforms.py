@@ -23,9 +23,7 @@ def normalize(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def rescale(
-    image: NDArray[np.uint8],
-    scale: float,
-    resample: Image.Resampling = Image.Resampling.BICUBIC,
+    image: NDArray[np.uint8], scale: float, resample: Image.Resampling = Image.Resampling.BICUBIC
 ) -> NDArray[np.uint8]:
     """Resize (H,W) or (H,W,3) to round(H * scale) x round(W * scale), halves to the even number."""
     height, width = image.shape[:2]
@@ -41,7 +39,7 @@ def resize(array: NDArray[Any], size: tuple[int, int], resample: Image.Resamplin
 
 
 def image_pyramid(image: NDArray[np.uint8], scales: Sequence[float]) -> list[NDArray[np.float32]]:
-    """RGB uint8 (H,W,3) to a normalised pair (2,3,h,w) a scale: the image and its mirror image."""
+    """RGB uint8 (H,W,3) to a normalised pair (2,3,h,w) per scale: image and mirror image."""
     levels = [normalize(rescale(image, scale)) for scale in scales]
     return [np.stack([level, level[:, :, ::-1]]) for level in levels]
 

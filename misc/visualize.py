@@ -1,14 +1,14 @@
 """Pictures for people: palettes, overlays and contact sheets."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from misc.boundary_label import BoundaryLabel
+from misc.codes import BoundaryLabel
+from misc.images import voc_palette
 
 Colour = tuple[int, int, int]
 Legend = Sequence[tuple[str, Colour]]
@@ -32,37 +32,6 @@ _HEAT_ANCHORS = np.array(
 )  # fmt: skip
 _PAPER, _INK, _FRAME = (255, 255, 255), (33, 37, 41), (206, 212, 218)
 _GAP, _FONT_SIZE, _TITLE_HEIGHT, _SWATCH, _SWATCH_GAP = 12, 15, 24, 14, 6
-
-
-def voc_palette(num_colours: int = 256) -> NDArray[np.uint8]:
-    """The PASCAL VOC colours: bits 0, 1, 2 of the index, three at a time, from the top bit down.
-
-    Args:
-        num_colours: at most 256.
-
-    Returns:
-        (num_colours, 3) uint8 RGB; 0 is black, 255 is (224, 224, 192), VOC's "void".
-    """
-    index = np.arange(num_colours)
-    palette = np.zeros((num_colours, 3), np.int64)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
-    return palette.astype(np.uint8)
-
-
-def write_palette_png(path_or_file: str | Path | BinaryIO, mask: NDArray[np.uint8]) -> None:
-    """Write a mask as a PNG whose pixels are the indices and whose palette is VOC's.
-
-    Args:
-        path_or_file: a path or an open binary file.
-        mask: (H, W) uint8 class ids, 255 ignore.
-    """
-    if mask.dtype != np.uint8 or mask.ndim != 2:
-        raise ValueError(f"mask is {mask.dtype} {mask.shape}: pass uint8 (H, W)")
-    picture = Image.fromarray(mask)
-    picture.putpalette(voc_palette().tobytes())
-    picture.save(path_or_file, format="PNG")
 
 
 def colour_mask(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

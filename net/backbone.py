@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from misc.checkpoint import load_strictly, read_state_dict
 from misc.errors import UserError
+from misc.weights import load_strictly, read_state_dict
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ def fetch_imagenet_weights(
             ) from error
         raise UserError(
             f"Cannot download the ImageNet weights of {name} from {entry.url}: {error}. Fetch "
-            f"{file.name} on a machine with a network and put it into {folder}, or pass it with "
-            f"{flag} PATH; {flag} none trains from scratch."
+            f"{file.name} on a machine with internet access and put it into {folder}, or pass it "
+            f"with {flag} PATH; {flag} none trains from scratch."
         ) from error
     return state, str(file)
 

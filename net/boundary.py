@@ -1,4 +1,4 @@
-"""The network that learns where objects end, from synthesised boundary labels (method, 4 and 5)."""
+"""The network that learns where objects end, from synthesised boundary labels."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -16,7 +16,7 @@ OUTPUT_STAGE = 1
 
 
 class BoundaryNetwork(nn.Module):
-    """Five side branches on a frozen backbone, fused into one boundary logit a pixel at stride 4.
+    """Five side branches on a frozen backbone, fused into one boundary logit per pixel at stride 4.
 
     Args:
         backbone: taken over: frozen, and in eval mode whatever mode the network is in.
@@ -27,13 +27,7 @@ class BoundaryNetwork(nn.Module):
         "mean_shift": None,
         **{f"edge_layers.{i}": f"fc_edge{i + 1}" for i in range(6)},
         **legacy_backbone_names(
-            [
-                {0: "conv1", 1: "bn1"},
-                {0: "layer1"},
-                {0: "layer2"},
-                {0: "layer3"},
-                {0: "layer4"},
-            ]
+            [{0: "conv1", 1: "bn1"}, {0: "layer1"}, {0: "layer2"}, {0: "layer3"}, {0: "layer4"}]
         ),
     }
 

@@ -1,4 +1,4 @@
-"""The tag classifier whose class activation maps everything else starts from (method, 1 and 2)."""
+"""The tag classifier whose class activation maps everything else starts from."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from misc.cam_record import MAX_EPSILON, padded_size, stride4_size
+from misc.cam_files import MAX_EPSILON, padded_size, stride4_size
 from net.backbone import Backbone, legacy_backbone_names
 
 ATTENTION_TEMPERATURE = 1e-3
@@ -15,7 +15,7 @@ TRAIN_FROM = 3
 
 
 class CamClassifier(nn.Module):
-    """Backbone, attention pooling, one linear score a class.
+    """Backbone, attention pooling, one linear score per class.
 
     Args:
         backbone: taken over, and its stages before `train_from` frozen.
@@ -28,12 +28,7 @@ class CamClassifier(nn.Module):
     LEGACY_NAMES: ClassVar[Mapping[str, str | None]] = {
         "newly_added.0": "classifier",
         **legacy_backbone_names(
-            [
-                {0: "conv1", 1: "bn1", 4: "layer1"},
-                {0: "layer2"},
-                {0: "layer3"},
-                {0: "layer4"},
-            ]
+            [{0: "conv1", 1: "bn1", 4: "layer1"}, {0: "layer2"}, {0: "layer3"}, {0: "layer4"}]
         ),
     }
 

@@ -1,4 +1,4 @@
-"""DeepLab-v2: a backbone at output stride 8, four dilated branches, several scales (formats, 4)."""
+"""DeepLab-v2: a backbone at output stride 8, four dilated branches, several scales."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -137,7 +137,7 @@ def _at_scale(x: Tensor, scale: float) -> Tensor:
 
 
 def dilate(backbone: Backbone, *, stride_in_1x1: bool) -> None:
-    """Stop a backbone's shrinking at stride 8: where a stride goes, what follows is dilated.
+    """Limit a backbone to stride 8: where a stride is removed, what follows is dilated.
 
     Every pixel of the former coarse output is then still there, unchanged, at every 2nd or 4th
     place of the finer one. Weights are not touched, and it may be called again.

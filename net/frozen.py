@@ -14,7 +14,7 @@ from net.backbone import Backbone
 class FoldedBackbone:
     """Runs a backbone with each batch norm folded into the convolution before it.
 
-    A norm by stored statistics is a scale and a shift a channel, so the scale goes into the
+    A norm by stored statistics is one scale and one shift per channel, so the scale goes into the
     weights and the shift becomes a bias: a sixth less work, equal up to float rounding. The folded
     weights are made in the first pass and again whenever the backbone's change.
 

@@ -1,4 +1,4 @@
-"""Losses of the boundary network (method, 4)."""
+"""Losses of the boundary network (step/README.md, train_bes)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from misc.boundary_codes import BoundaryLabel
+from misc.codes import BoundaryLabel
 
 PROBABILITY_FLOOR = 1e-4
 FOCUS = 0.5

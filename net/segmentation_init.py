@@ -1,4 +1,4 @@
-"""What a DeepLab-v2 starts from: it decides about two points of the score (formats, 4)."""
+"""What a DeepLab-v2 starts from: it decides about two points of the score."""
 
 import re
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from misc.checkpoint import load_strictly, read_state_dict
 from misc.errors import UserError
 from misc.transforms import IMAGENET_MEAN, IMAGENET_STD
+from misc.weights import load_strictly, read_state_dict
 from net.backbone import Backbone, load_backbone_weights
 from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2
@@ -126,8 +126,8 @@ def caffe_to_torchvision(state: Mapping[str, Tensor], *, source: str) -> dict[st
     unknown = [key for key, name in names.items() if name is None]
     if unknown:
         raise UserError(
-            f"{source} has keys that are of no ResNet of Caffe's: {', '.join(sorted(unknown)[:5])}"
-            f"{' and more' * (len(unknown) > 5)}. Get the file again, or another for {FLAG}."
+            f"{source} has keys that a Caffe ResNet does not have: {', '.join(sorted(unknown)[:5])}"
+            f"{' and more' * (len(unknown) > 5)}. Get the file again, or pass another with {FLAG}."
         )
     renamed = {str(names[key]): value for key, value in kept.items()}
     weight, mean = renamed.get("conv1.weight"), renamed.get("bn1.running_mean")

@@ -1,4 +1,4 @@
-"""Cross-entropy of a segmentation network over its scales (formats, 4)."""
+"""Cross-entropy of a segmentation network over its scales."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from misc.mask_codes import VOID
+from misc.codes import VOID
 
 BACKGROUND = 0
 

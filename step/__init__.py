@@ -1,1 +1,18 @@
-"""The steps of the pipeline: read, call, write. One file a flag."""
+"""The steps, in the order in which they run. A new one is a module here and a line in `STEPS`."""
+
+STEPS = (
+    "train_cam",
+    "make_cam",
+    "eval_cam",
+    "make_confident_regions",
+    "make_boundary_label",
+    "train_bes",
+    "make_sem_seg",
+    "eval_sem_seg",
+    "make_wsss_bed_masks",
+    "benchmark",
+    "train_seg",
+    "make_seg",
+    "make_submission",
+    "eval_seg",
+)

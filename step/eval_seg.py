@@ -1,90 +1,80 @@
 """Score the segmentation network: the last checkpoint and the best one, over all seeds."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from misc.workers import WorkerPool
-from misc.workspace import stat_digest
-from step.context import Context
-from step.preflight import artefact_problems, map_problems
-from step.scores import score_masks, spread
-from step.segmentation import (
-    BEST,
-    LAST,
-    Variant,
-    scored_mask_path,
-    segmented_ids,
-    trainings,
-    variants,
+from misc.runtime import WorkerPool
+from step.artefacts import ExactMasks
+from step.common.scores import score_masks, spread, spread_text
+from step.graph import ScoringStep, Source, Work
+from step.seg.results import BEST, LAST, VariantMasks, notes_of, variants_of
+
+if TYPE_CHECKING:
+    from step.run import Run
+
+MASKS_OF_SPLIT = ExactMasks(
+    "Put masks of the images' sizes there, choose another --make_seg_split, or pass "
+    "--eval_seg_pass no.",
+    with_augmented=True,
 )
-from voc12.lists import CRF_SUFFIX
-
-SETTINGS = ("make_seg_split", "eval_classes", "seg_crf", "seg_seeds")
-REMEDY = "Put it there, name another --make_seg_split, or pass --eval_seg_pass no."
 SUMMARISED = ("miou", "miou_crf", "miou_chosen", "miou_chosen_crf")
 
 
-def preflight(context: Context) -> list[str]:
-    """What stands in the way of this step."""
-    ids = segmented_ids(context)
-    truth = {i: scored_mask_path(context.dataset, i) for i in ids}
-    problems = map_problems(context.dataset, truth, "Mask", REMEDY)
-    if "make_seg" not in context.requested:
-        for variant in variants(context):
-            problems += artefact_problems(context, variant.masks, ids, "make_seg")
-    return problems
+class EvalSeg(ScoringStep):
+    """mIoU of every checkpoint and seed, their means and spreads."""
+
+    help = "score the last and the best checkpoint of DeepLab-v2"
+    is_default = False
+
+    def images(self, run: "Run") -> list[str]:
+        return run.split(run.setting("make_seg_split"))
+
+    def sources(self, run: "Run") -> tuple[Source, ...]:
+        """Exact masks, and the masks of every variant."""
+        return MASKS_OF_SPLIT, *(VariantMasks(variant) for variant in variants_of(run))
+
+    def make(self, work: Work, *, eval_classes: tuple[str, ...]) -> dict[str, Any]:
+        """Scores of every seed's last checkpoint and, where one was kept, of its best.
+
+        Returns:
+            `runs`, the scores of each by itself; `last` and `best`, mean and spread over the seeds;
+            and how the network was trained. The best was chosen on val, so its
+            score there is too high; it is never reported without the last.
+        """
+        run, names = work.run, work.run.dataset.class_names
+        truth = {image_id: MASKS_OF_SPLIT.mask_path(run, image_id) for image_id in work.ids}
+        runs = []
+        with WorkerPool(run.runtime.num_workers) as pool:
+            for variant in variants_of(run):
+                notes = notes_of(variant.run)
+                best = notes.best if variant.checkpoint == BEST else None
+                scores: dict[str, Any] = {
+                    "seed": variant.run.config.seed,
+                    "checkpoint": variant.checkpoint,
+                    "updates": notes.updates if best is None else best["updates"],
+                    "initialisation": notes.initialisation,
+                    "labels": notes.labels,
+                }
+                folder = variant.folder
+                for suffix in folder.suffixes:
+                    ending = suffix.removesuffix(".png")
+                    pairs = [(truth[i], folder.file(i, suffix)) for i in work.ids]
+                    desc = f"eval_seg {variant.name}{ending}"
+                    of_suffix = score_masks(pool, pairs, names, eval_classes, desc=desc)
+                    scores |= {f"{name}{ending}": value for name, value in of_suffix.items()}
+                runs.append(scores)
+        split = run.setting("make_seg_split")
+        return {"images": len(work.ids), "split": split, **summary(runs)}
+
+    def describe(self, result: Mapping[str, Any]) -> str:
+        return "; ".join(
+            f"{name} {_describe_checkpoint(result[checkpoint])}"
+            for checkpoint, name in ((LAST, "last"), (BEST, "best on val"))
+            if checkpoint in result
+        )
 
 
-def inputs_digest(context: Context) -> str:
-    """Fingerprint of what is scored and what it is scored against."""
-    ids = segmented_ids(context)
-    predicted = [
-        path for each in variants(context) for i in ids for path in _files(each, i).values()
-    ]
-    notes = [each.notes_path for each in trainings(context)]
-    truth = [scored_mask_path(context.dataset, i) for i in ids]
-    return " ".join(stat_digest(paths) for paths in (predicted, notes, truth))
-
-
-def _files(variant: Variant, image_id: str) -> dict[str, Any]:
-    """The mask files of an image, each under the ending that its scores get."""
-    masks = variant.masks
-    return {suffix.removesuffix(".png"): masks.path(image_id, suffix) for suffix in masks.suffixes}
-
-
-def run(context: Context) -> dict[str, Any]:
-    """Score the masks of every seed's last checkpoint and, where one was kept, of its best.
-
-    Returns:
-        `runs`, the scores of each by itself; `last` and `best`, mean and spread over the seeds;
-        and how the network was trained. The best was chosen on val, so where that is what is
-        scored here, it flatters; it never stands without the last.
-    """
-    ids = segmented_ids(context)
-    runs = []
-    with WorkerPool(context.runtime.num_workers) as pool:
-        for variant in variants(context):
-            notes = variant.training.notes()
-            best = notes.best if variant.checkpoint == BEST else None
-            scores: dict[str, Any] = {
-                "seed": variant.training.seed,
-                "checkpoint": variant.checkpoint,
-                "updates": notes.updates if best is None else best["updates"],
-                "initialisation": notes.initialisation,
-                "labels": notes.labels,
-            }
-            for suffix in ("", CRF_SUFFIX)[: len(variant.masks.suffixes)]:
-                pairs = [
-                    (scored_mask_path(context.dataset, i), _files(variant, i)[suffix]) for i in ids
-                ]
-                desc = f"eval_seg {variant.name}{suffix}"
-                found = score_masks(pool, pairs, context, desc=desc)
-                scores |= {f"{name}{suffix}": value for name, value in found.items()}
-            runs.append(scores)
-    return {"images": len(ids), "split": context.config.make_seg_split, **summary(runs)}
-
-
-def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and spread of the checkpoints' scores over the seeds, and the scores themselves."""
     result: dict[str, Any] = {name: runs[0][name] for name in ("initialisation", "labels")}
     for checkpoint in (LAST, BEST):
@@ -96,3 +86,13 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 if all(run.get(name) is not None for run in chosen)
             }
     return {**result, "runs": list(runs)}
+
+
+def _describe_checkpoint(scores: Mapping[str, Any]) -> str:
+    text = f"mIoU {spread_text(scores['miou'])}"
+    if "miou_crf" in scores:
+        text += f", after CRF {spread_text(scores['miou_crf'])}"
+    if "miou_chosen" in scores:
+        chosen = [scores[n] for n in ("miou_chosen", "miou_chosen_crf") if n in scores]
+        text += f" (chosen classes {', '.join(spread_text(each) for each in chosen)})"
+    return text

@@ -1,48 +1,44 @@
 """Score the pseudo masks, before and after the CRF, against the exact masks."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from misc.workers import WorkerPool
-from misc.workspace import stat_digest
-from step.context import Context
-from step.preflight import artefact_problems, mask_problems
-from step.scores import score_masks
-from voc12.lists import CRF_SUFFIX
+from misc.runtime import WorkerPool
+from step.artefacts import PSEUDO_MASKS, SCORED_MASKS, FilesOf
+from step.common.scores import describe_masks, score_masks
+from step.graph import ScoringStep, Work
 
-SETTINGS = ("chainer_eval_set", "eval_classes")
-
-
-def preflight(context: Context) -> list[str]:
-    """What stands in the way of this step."""
-    problems = mask_problems(context.dataset, context.eval_ids)
-    are_made = "make_sem_seg" in context.requested
-    if are_made and not context.pseudo_masks.is_plugged_in(context.infer_ids):
-        made = set(context.infer_ids)
-    else:
-        made = set()
-    ids = [image_id for image_id in context.eval_ids if image_id not in made]
-    return problems + artefact_problems(context, context.pseudo_masks, ids, "make_sem_seg")
+if TYPE_CHECKING:
+    from step.run import Run
 
 
-def inputs_digest(context: Context) -> str:
-    """Fingerprint of what is scored and what it is scored against."""
-    ids = context.eval_ids
-    folder = context.pseudo_masks
-    predicted = stat_digest(folder.path(i, suffix) for i in ids for suffix in folder.suffixes)
-    return f"{predicted} {stat_digest(context.dataset.mask_path(i) for i in ids)}"
+class EvalSemSeg(ScoringStep):
+    """mIoU of both masks of every image."""
 
+    help = "score the pseudo masks"
+    reads = (SCORED_MASKS, FilesOf(PSEUDO_MASKS))
 
-def run(context: Context) -> dict[str, Any]:
-    """Score the masks of the evaluated split.
+    def images(self, run: "Run") -> list[str]:
+        return run.eval_ids
 
-    Returns:
-        miou, iou, fp, fn and, with the ending `_crf`, the same after the CRF.
-    """
-    ids, dataset, folder = context.eval_ids, context.dataset, context.pseudo_masks
-    scores: dict[str, Any] = {"images": len(ids)}
-    with WorkerPool(context.runtime.num_workers) as pool:
-        for suffix, ending in ((".png", ""), (f"{CRF_SUFFIX}.png", "_crf")):
-            pairs = [(dataset.mask_path(i), folder.path(i, suffix)) for i in ids]
-            found = score_masks(pool, pairs, context, desc=f"eval_sem_seg{ending}")
-            scores |= {f"{name}{ending}": value for name, value in found.items()}
-    return scores
+    def make(self, work: Work, *, eval_classes: tuple[str, ...]) -> dict[str, Any]:
+        """Scores of the masks of the evaluated split.
+
+        Returns:
+            miou, iou, fp, fn and, with the ending `_crf`, the same after the CRF.
+        """
+        run, dataset = work.run, work.run.dataset
+        folder = PSEUDO_MASKS.folder(run)
+        scores: dict[str, Any] = {"images": len(work.ids)}
+        with WorkerPool(run.runtime.num_workers) as pool:
+            for suffix in folder.suffixes:
+                ending = suffix.removesuffix(".png")
+                pairs = [(dataset.mask_path(i), folder.file(i, suffix)) for i in work.ids]
+                of_suffix = score_masks(
+                    pool, pairs, dataset.class_names, eval_classes, desc=f"eval_sem_seg{ending}"
+                )
+                scores |= {f"{name}{ending}": value for name, value in of_suffix.items()}
+        return scores
+
+    def describe(self, result: Mapping[str, Any]) -> str:
+        return describe_masks(result)

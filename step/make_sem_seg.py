@@ -1,223 +1,212 @@
 """Pseudo masks: CAMs spread by a random walk that boundaries stop, before and after a CRF."""
 
-import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-import torch
 
-from misc.boundary_label import regions_to_mask
-from misc.cam_files import read_cams
-from misc.crf import MASK_CRF, USUAL_CRF, DenseCrf, crf_device, crf_has_threads, crf_setting
+from misc.config import setting
 from misc.errors import UserError
-from misc.log import progress
-from misc.pseudo_mask import scores_to_regions
-from misc.random_walk import random_walk_many
-from misc.runtime import is_accelerator
-from misc.visualize import write_palette_png
-from misc.workers import WorkerPool
-from misc.workspace import ArtefactFolder, Record, atomic_write
-from step.context import CamFile, Context
-from step.predict import with_boundaries
-from step.preflight import cam_problems, foreign_problems, image_problems, weights_problems
-from voc12.dataloader import ImagePyramids
-from voc12.files import VocDataset
-from voc12.lists import CRF_SUFFIX
+from misc.images import write_palette_png
+from misc.runtime import WorkerPool, is_accelerator
+from misc.workspace import ImageFolder, atomic_write
+from step.artefacts import BES_WEIGHTS, CAMS, CRF_PNG, PHOTOGRAPHS, PSEUDO_MASKS
+from step.common.results import CamFile, CamReader
+from step.graph import ImageStep, Work
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import torch
+
+    from step.run import Run
 
 IMAGES_A_WALK = 16  # on a GPU, which one image leaves idle
-Predicted = tuple[dict[str, Any], torch.Tensor]
-"""What `_Inputs` read of an image, and its boundary (h,w)."""
-
-SETTINGS = (
-    "backbone", "beta", "exp_times", "sem_seg_bg_thres", "walk", "cam_format", "precision",
-)  # fmt: skip
-
-
-def preflight(context: Context) -> list[str]:
-    """What stands in the way of this step."""
-    masks, ids = context.pseudo_masks, context.infer_ids
-    wanted = context.to_make(masks, ids)
-    if masks.is_plugged_in(ids) or not wanted:
-        return []
-    problems = foreign_problems(masks, ids) + image_problems(context.dataset, wanted)
-    if "make_cam" not in context.requested or context.cams_are_plugged_in():
-        problems += cam_problems(context, wanted)
-    if "train_bes" not in context.requested:
-        problems += weights_problems(context.bes_weights, "train_bes")
-    return problems
-
-
-class _Inputs(ImagePyramids):
-    """What a mask is made of: the image, for the network, and its CAMs.
-
-    Both are read in the loader's workers while the network runs in this process.
-    """
-
-    def __init__(self, dataset: VocDataset, cam_files: dict[str, CamFile], cam_format: str) -> None:
-        super().__init__(dataset, list(cam_files))
-        self.cam_files = cam_files
-        self.cam_format = cam_format
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        sample = super().__getitem__(index)
-        cams = read_cams(
-            self.cam_files[sample["image_id"]],
-            sample["image"].shape[:2],
-            num_classes=self.dataset.num_classes,
-            cam_format=self.cam_format,
-            parts=["cam"],
-        )
-        # A copy, since torch warns of sharing memory that numpy holds read-only.
-        return sample | {"class_ids": cams.class_ids, "cam": torch.tensor(cams.cam)}
 
 
 @dataclass(frozen=True)
-class Walked:
-    """One image after the random walk: scores (K,h,w).
+class Settings:
+    """How far the walk goes, and what is background after it."""
+
+    heading: ClassVar[str] = "random walk and pseudo masks (make_sem_seg)"
+
+    beta: float = setting(5.0, "power of the affinity", above=0)
+    exp_times: int = setting(8, "the walk takes 2^exp_times steps", at_least=0, at_most=20)
+    sem_seg_bg_thres: float = setting(
+        0.21, "background score of the pseudo masks", at_least=0, at_most=1, in_short_help=True
+    )
+    walk: str = setting(
+        "chebyshev", "chebyshev (fast), or exact: 2^exp_times products", ("chebyshev", "exact")
+    )
+
+
+class Walked(NamedTuple):
+    """One image after the random walk: image (H,W,3), class ids (K,), scores (K,h,w).
 
     Image and scores are tensors only where the CRF is on a GPU.
     """
 
     image_id: str
-    image: np.ndarray | torch.Tensor
+    image: "np.ndarray | torch.Tensor"
     class_ids: np.ndarray
-    scores: np.ndarray | torch.Tensor
+    scores: "np.ndarray | torch.Tensor"
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """One image's labels uint8 (H,W), indices into `class_ids` + 1, before and after the CRF."""
+class Masks(NamedTuple):
+    """One image's masks of class ids, uint8 (H,W), before and after the CRF."""
 
     image_id: str
-    class_ids: np.ndarray
-    regions: np.ndarray
+    mask: np.ndarray
     smoothed: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is the same for all images."""
+class MakeSemSeg(ImageStep):
+    """Random walk of every CAM over the pixels, and its masks."""
 
-    masks: ArtefactFolder
-    background_score: float
-    crf_backend: str
-    device: torch.device
+    help = "pseudo masks by random walk, before and after the CRF"
+    reads = (PHOTOGRAPHS, CAMS, BES_WEIGHTS)
+    writes = PSEUDO_MASKS
+    flags = Settings
 
+    def images(self, run: "Run") -> list[str]:
+        return run.infer_ids
 
-def run(context: Context) -> dict[str, Any] | None:
-    """Write the pseudo masks that are missing; None if there was none.
+    def place(self, run: "Run") -> Path:
+        return self.writes.path(run)
 
-    Worker processes read and write, and do the CRF where that is on the CPU. Where network and CRF
-    would share the threads of every core, all but the reading is done here.
+    def make(
+        self,
+        work: Work,
+        *,
+        backbone: str,
+        beta: float,
+        exp_times: int,
+        sem_seg_bg_thres: float,
+        walk: str,
+        crf: str,
+    ) -> Iterator[object]:
+        """Write the masks of `work.ids`.
 
-    Raises:
-        UserError: if masks of other settings are there, or an input is bad.
-    """
-    config, runtime, masks = context.config, context.runtime, context.pseudo_masks
-    if masks.is_plugged_in(context.infer_ids):
-        logger.info("make_sem_seg: using the masks found in %s", masks.folder)
-        return None
-    if not context.bes_weights.exists() and not masks.pending(context.infer_ids):
-        logger.info("make_sem_seg: all masks are in %s", masks.folder)
-        return None
-    record = Record(
-        config.subset(SETTINGS) | crf_setting(config.crf),
-        {
-            "CAMs": context.cam_digest(),
-            "boundary weights": context.bes_weights.state_digest(),
-        },
-        usual=USUAL_CRF,
-    )
-    pending = runtime.on_main(
-        lambda: masks.claim(record, context.infer_ids, overwrite=config.overwrite)
-    )
-    share = runtime.shard(pending)
-    device = crf_device(config.crf, runtime.device)
-    job = _Job(masks, config.sem_seg_bg_thres, config.crf, device)
-    workers = runtime.workers_beside_network(has_threads=crf_has_threads(config.crf))
-    with WorkerPool(workers) as pool:
-        done = _masks_of(context, pool, job, share)
-        for _ in progress(done, desc="make_sem_seg", total=len(share)):
-            pass
-    runtime.barrier()
-    return {"images": len(pending)} if pending else None
+        Worker processes read and write, and do the CRF where that is on the CPU. Where network and
+        CRF would share the threads of every core, all but the reading is done here.
+        """
+        from misc.crf import crf_device, crf_has_threads
+
+        runtime = work.run.runtime
+        device = crf_device(crf, runtime.device)
+        walked = walk_images(
+            work.run, work.ids, backbone=backbone, beta=beta, exp_times=exp_times, method=walk
+        )
+        label = partial(_label, background_score=sem_seg_bg_thres, crf=crf, device=device)
+        workers = runtime.workers_beside_network(has_threads=crf_has_threads(crf))
+        with WorkerPool(workers) as pool:
+            if is_accelerator(device):
+                yield from pool.map(partial(_write, work.files), map(label, walked))
+            else:
+                job = partial(_label_and_write, label=label, folder=work.files)
+                yield from pool.map(job, map(_on_cpu, walked))
 
 
-def _masks_of(context: Context, pool: WorkerPool, job: _Job, ids: list[str]) -> Iterator[None]:
-    """Writes the masks of `ids`; the CRF is the pool's where it runs on the CPU."""
-    walked = walk_images(context, ids)
-    if is_accelerator(job.device):
-        return pool.map(_write_masks, ((job.masks, _label(job, each)) for each in walked))
-    return pool.map(_label_and_write, ((job, _on_cpu(each)) for each in walked))
-
-
-def walk_images(context: Context, ids: list[str]) -> Iterator[Walked]:
+def walk_images(
+    run: "Run", ids: Sequence[str], *, backbone: str, beta: float, exp_times: int, method: str
+) -> Iterator[Walked]:
     """The CAMs of `ids` after the random walk, in their order; scores where the network is."""
-    config = context.config
-    inputs = _Inputs(context.dataset, context.cam_files(ids), config.cam_format)
-    size = IMAGES_A_WALK if is_accelerator(context.runtime.device) else 1
-    for group in _groups(with_boundaries(context, inputs), size):
+    import torch
+
+    from misc.random_walk import random_walk_many
+    from step.common.predict import with_boundaries
+    from voc12.dataloader import ImagePyramids
+
+    cams = CAMS.made(run)
+    inputs: Any = _Inputs(ImagePyramids(run.dataset, list(ids)), cams.files(ids), cams.reader)
+    size = IMAGES_A_WALK if is_accelerator(run.runtime.device) else 1
+    for group in _portions(with_boundaries(run, backbone, inputs), size):
         walked = random_walk_many(
             [(read["cam"].to(edge.device, non_blocking=True), edge) for read, edge in group],
-            beta=config.beta,
-            exp_times=config.exp_times,
-            method=config.walk,
+            beta=beta,
+            exp_times=exp_times,
+            method=method,
         )
-        _demand_finite(walked, [read["image_id"] for read, _ in group], context)
+        # One answer for the portion, since a GPU is waited for.
+        are_finite = torch.stack([scores.isfinite().all() for scores in walked]).tolist()
+        if not all(are_finite):
+            raise _not_finite(run, group[are_finite.index(False)][0]["image_id"])
         for (read, _), scores in zip(group, walked, strict=True):
             yield Walked(read["image_id"], read["image"], np.asarray(read["class_ids"]), scores)
 
 
-def _demand_finite(walked: list[torch.Tensor], ids: list[str], context: Context) -> None:
-    """Raise UserError if scores are NaN or infinite: CAMs never are, so the boundaries were."""
-    # One answer for the group, since a GPU is waited for.
-    are_finite = torch.stack([scores.isfinite().all() for scores in walked]).tolist()
-    if not all(are_finite):
-        raise UserError(
-            f"make_sem_seg: the boundary network gives {ids[are_finite.index(False)]} a boundary "
-            f"that is not finite. Either the weights in {context.bes_weights.path} are not: name "
-            "others with --bes_weights_name, or train them anew; or --precision fp16 overflowed: "
-            "use bf16 or fp32."
-        )
+@dataclass(frozen=True)
+class _Inputs:
+    """What a mask is made of: the image, for the network, and its CAMs.
+
+    Both are read in the loader's workers while the network runs in this process.
+    """
+
+    pyramids: Any
+    files: dict[str, CamFile]
+    read: CamReader
+
+    def __len__(self) -> int:
+        return len(self.pyramids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        import torch
+
+        sample = self.pyramids[index]
+        cams = self.read(self.files[sample["image_id"]], sample["image"].shape[:2], "cam")
+        # A copy, since torch warns of sharing memory that numpy holds read-only.
+        return sample | {"class_ids": cams.class_ids, "cam": torch.tensor(cams.cam)}
 
 
-def _groups(predicted: Iterable[Predicted], size: int) -> Iterator[list[Predicted]]:
+def _not_finite(run: "Run", image_id: str) -> UserError:
+    """CAMs always are finite, so the boundary was not."""
+    return UserError(
+        f"make_sem_seg: the boundary network's output for {image_id} is not finite. Either the "
+        f"weights in {BES_WEIGHTS.file(run).path} are not finite: choose others with "
+        "--bes_weights_name, or train them again; or --precision fp16 overflowed: use bf16 or fp32."
+    )
+
+
+def _portions(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Portions of `size` images; only as many are predicted ahead."""
-    images = iter(predicted)
-    while group := list(islice(images, size)):
-        yield group
+    rest = iter(images)
+    while portion := list(islice(rest, size)):
+        yield portion
 
 
 def _on_cpu(walked: Walked) -> Walked:
+    import torch
+
     # Arrays: torch hands tensors to other processes through file descriptors, one each.
     scores = torch.as_tensor(walked.scores).cpu().numpy()
-    return replace(walked, image=np.asarray(walked.image), scores=scores)
+    return walked._replace(image=np.asarray(walked.image), scores=scores)
 
 
-def _label(job: _Job, walked: Walked) -> Labelled:
-    """Label one image on the device of `job`."""
+def _label(walked: Walked, *, background_score: float, crf: str, device: "torch.device") -> Masks:
+    """The masks of one image, made on `device`."""
+    import torch
+
+    from misc.boundary_label import regions_to_mask
+    from misc.crf import MASK_CRF, DenseCrf
+    from misc.pseudo_mask import scores_to_regions
+
     size = (walked.image.shape[0], walked.image.shape[1])
-    scores = torch.as_tensor(walked.scores).to(job.device)
-    regions = scores_to_regions(scores, size, job.background_score)
-    crf = DenseCrf(walked.image, MASK_CRF, backend=job.crf_backend, device=job.device)
-    smoothed = crf.from_labels(regions, len(walked.class_ids) + 1)
+    scores = torch.as_tensor(walked.scores).to(device)
+    regions = scores_to_regions(scores, size, background_score)
+    field = DenseCrf(walked.image, MASK_CRF, backend=crf, device=device)
+    smoothed = field.from_labels(regions, len(walked.class_ids) + 1)
     both = torch.stack([regions, smoothed.to(regions.device)]).cpu().numpy()
-    return Labelled(walked.image_id, walked.class_ids, both[0], both[1])
+    before, after = (regions_to_mask(each, walked.class_ids) for each in both)
+    return Masks(walked.image_id, before, after)
 
 
-def _label_and_write(task: tuple[_Job, Walked]) -> None:
-    job, walked = task
-    _write_masks((job.masks, _label(job, walked)))
+def _label_and_write(walked: Walked, *, label: Any, folder: ImageFolder) -> None:
+    _write(folder, label(walked))
 
 
-def _write_masks(task: tuple[ArtefactFolder, Labelled]) -> None:
-    masks, labelled = task
-    results = {".png": labelled.regions, f"{CRF_SUFFIX}.png": labelled.smoothed}
-    for suffix, regions in results.items():
-        with atomic_write(masks.path(labelled.image_id, suffix)) as file:
-            write_palette_png(file, regions_to_mask(regions, labelled.class_ids))
+def _write(folder: ImageFolder, masks: Masks) -> None:
+    for suffix, mask in ((".png", masks.mask), (CRF_PNG, masks.smoothed)):
+        with atomic_write(folder.file(masks.image_id, suffix)) as file:
+            write_palette_png(file, mask)

@@ -1,100 +1,111 @@
 """Pseudo masks by WSSS-BED's rule: one set of CAMs, one of saliency maps, two thresholds."""
 
-import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from misc.cam_files import read_cams
-from misc.log import progress
+from misc.config import setting
+from misc.images import image_size, write_palette_png
+from misc.runtime import WorkerPool
 from misc.saliency import read_saliency
-from misc.visualize import write_palette_png
-from misc.workers import WorkerPool
-from misc.workspace import ArtefactFolder, atomic_write
-from misc.wsss_bed import make_wsss_bed_mask
-from step.context import CamFile, Context
-from step.preflight import cam_problems, foreign_problems, image_problems, saliency_problems
-from voc12.files import VocDataset, image_size
+from misc.workspace import ImageFolder, atomic_write
+from step.artefacts import CAMS, PHOTOGRAPHS, SALIENCY_MAPS, draw_masks, label_png_bytes
+from step.common.results import CamFile, CamReader
+from step.graph import ImageFiles, ImageStep, Work
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from step.run import Run
 
-SETTINGS = (
-    "wsss_bed_act_thres", "wsss_bed_sal_thres", "wsss_bed_ignore", "saliency", "cam_format",
+WSSS_BED_MASKS = ImageFiles(
+    "WSSS-BED's masks", "wsss_bed_out_dir", "masks by WSSS-BED's rule", "wsss_bed",
+    image_bytes=label_png_bytes, draw=lambda *item: draw_masks("WSSS-BED's mask", *item),
 )  # fmt: skip
 
 
-def preflight(context: Context) -> list[str]:
-    """What stands in the way of this step."""
-    wanted = context.to_make(context.wsss_bed_masks, context.infer_ids)
-    problems = foreign_problems(context.wsss_bed_masks, context.infer_ids)
-    problems += image_problems(context.dataset, wanted)
-    problems += saliency_problems(context.dataset, wanted)
-    if "make_cam" not in context.requested or context.cams_are_plugged_in():
-        problems += cam_problems(context, wanted)
-    return problems
-
-
 @dataclass(frozen=True)
-class _Job:
-    """All that a worker process needs to make one image's mask."""
+class Settings:
+    """The two thresholds of the rule."""
 
-    dataset: VocDataset
-    cam_format: str
-    masks: ArtefactFolder
-    act_thres: float
-    sal_thres: float
-    ignore: bool
+    heading: ClassVar[str] = "WSSS-BED's masks (make_wsss_bed_masks)"
+
+    wsss_bed_act_thres: float = setting(
+        0.1, "activation from which a class counts in the masks", at_least=0, at_most=1
+    )
+    wsss_bed_sal_thres: float = setting(
+        0.2, "saliency above which a pixel is salient; 0: soft", at_least=0, at_most=1
+    )
+    wsss_bed_ignore: bool = setting(
+        True, "label salient pixels without an activated class as 255 = ignore"
+    )
 
 
-def run(context: Context) -> dict[str, Any] | None:
-    """Write the masks that are missing; None if there was none.
+class Item(NamedTuple):
+    """What the mask of an image is made from; without saliency, background is a threshold."""
 
-    With `--saliency none` the background scores `--wsss_bed_act_thres` and nothing is ignored.
+    image_id: str
+    image_path: Path
+    cam_file: CamFile
+    saliency_path: Path | None
 
-    Raises:
-        UserError: if masks of other settings are there, or an input is bad.
+
+class MakeWsssBedMasks(ImageStep):
+    """The outline of saliency, filled with the strongest class.
+
+    With `--saliency none` the background scores `wsss_bed_act_thres` and nothing is ignored.
     """
-    config, runtime = context.config, context.runtime
-    masks, ids = context.wsss_bed_masks, context.infer_ids
-    record = context.saliency_record(config.subset(SETTINGS), ids)
-    pending = runtime.on_main(lambda: masks.claim(record, ids, overwrite=config.overwrite))
-    share = runtime.shard(pending)
-    job = _Job(
-        context.dataset,
-        config.cam_format,
-        masks,
-        config.wsss_bed_act_thres,
-        config.wsss_bed_sal_thres,
-        config.wsss_bed_ignore,
-    )
-    cam_files = context.cam_files(share)
-    with WorkerPool(runtime.num_workers) as pool:
-        done = pool.map(_make_one, ((job, i, cam_files[i]) for i in share))
-        for _ in progress(done, desc="make_wsss_bed_masks", total=len(share)):
-            pass
-    runtime.barrier()
-    return {"images": len(pending)} if pending else None
+
+    help = "pseudo masks by WSSS-BED's rule"
+    reads = (PHOTOGRAPHS, CAMS, SALIENCY_MAPS)
+    writes = WSSS_BED_MASKS
+    flags = Settings
+    is_default = False
+    in_demo = False
+
+    def images(self, run: "Run") -> list[str]:
+        return run.infer_ids
+
+    def place(self, run: "Run") -> Path:
+        return self.writes.path(run)
+
+    def make(
+        self,
+        work: Work,
+        *,
+        wsss_bed_act_thres: float,
+        wsss_bed_sal_thres: float,
+        wsss_bed_ignore: bool,
+    ) -> Iterator[object]:
+        """Write the masks of `work.ids`."""
+        run, dataset = work.run, work.run.dataset
+        cams = CAMS.made(run)
+        files = cams.files(work.ids)
+        has_saliency = dataset.saliency_root is not None
+        items = (
+            Item(
+                i,
+                dataset.image_path(i),
+                files[i],
+                dataset.saliency_path(i) if has_saliency else None,
+            )
+            for i in work.ids
+        )
+        rule = {
+            "act_thres": wsss_bed_act_thres,
+            "sal_thres": wsss_bed_sal_thres,
+            "ignore": wsss_bed_ignore,
+        }
+        with WorkerPool(run.runtime.num_workers) as pool:
+            job = partial(_make, read=cams.reader, folder=work.files, rule=rule)
+            yield from pool.map(job, items)
 
 
-def _make_one(task: tuple[_Job, str, CamFile]) -> None:
-    job, image_id, cam_file = task
-    dataset = job.dataset
-    cams = read_cams(
-        cam_file,
-        image_size(dataset.image_path(image_id)),
-        num_classes=dataset.num_classes,
-        cam_format=job.cam_format,
-        parts=["high_res"],
-    )
-    saliency = None
-    if dataset.saliency_root is not None:
-        saliency = read_saliency(dataset.saliency_path(image_id))
-    mask = make_wsss_bed_mask(
-        cams.high_res,
-        cams.class_ids,
-        saliency,
-        act_thres=job.act_thres,
-        sal_thres=job.sal_thres,
-        ignore=job.ignore,
-    )
-    with atomic_write(job.masks.path(image_id)) as file:
+def _make(item: Item, *, read: CamReader, folder: ImageFolder, rule: dict[str, Any]) -> None:
+    from misc.wsss_bed import make_wsss_bed_mask
+
+    cams = read(item.cam_file, image_size(item.image_path), "high_res")
+    saliency = None if item.saliency_path is None else read_saliency(item.saliency_path)
+    mask = make_wsss_bed_mask(cams.high_res, cams.class_ids, saliency, **rule)
+    with atomic_write(folder.file(item.image_id)) as file:
         write_palette_png(file, mask)

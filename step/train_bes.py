@@ -1,130 +1,110 @@
 """Train the boundary network on the boundary labels, guided by saliency."""
 
-import logging
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
-
-from misc.checkpoint import save_weights
-from misc.optim import PolySgd
-from misc.training import Batch, BatchPlan, Checkpoints, train
-from misc.transforms import normalize_crops
-from misc.workspace import Record
-from net.losses import boundary_loss
-from step.context import Context
-from step.networks import build_boundary_network
-from step.preflight import (
-    artefact_problems,
-    image_problems,
-    saliency_problems,
-    weights_problems,
+from misc.config import setting
+from step.artefacts import (
+    BES_WEIGHTS,
+    BOUNDARY_LABELS,
+    CAM_WEIGHTS,
+    PHOTOGRAPHS,
+    PRETRAINED_BACKBONE,
+    SALIENCY_MAPS,
 )
-from voc12.dataloader import BoundaryCrops
+from step.graph import Source, TrainingStep, Work
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-SETTINGS = (
-    "backbone", "bes_backbone", "bes_crop_size", "bes_batch_size", "bes_num_epoches",
-    "bes_learning_rate", "bes_weight_decay", "bes_momentum", "saliency", "sal_bg_thres",
-    "precision", "seed",
-)  # fmt: skip
+    from misc.training import Batch, Learning
+    from step.run import Run
 
 
-def preflight(context: Context) -> list[str]:
-    """What stands in the way of this step."""
-    if context.bes_weights.exists() and not context.config.overwrite:
-        return []
-    ids = context.train_ids
-    problems = image_problems(context.dataset, ids) + saliency_problems(context.dataset, ids)
-    are_given = context.boundary_labels.is_plugged_in(ids)
-    if are_given or "make_boundary_label" not in context.requested:
-        problems += artefact_problems(context, context.boundary_labels, ids, "make_boundary_label")
-    if context.config.bes_backbone == "cam" and "train_cam" not in context.requested:
-        problems += weights_problems(context.cam_weights, "train_cam")
-    return problems
+@dataclass(frozen=True)
+class Settings:
+    """How the boundary network is trained."""
 
+    heading: ClassVar[str] = "boundary network (train_bes)"
 
-def run(context: Context) -> dict[str, Any] | None:
-    """Train the boundary network; None if its weights are there.
-
-    Returns:
-        images trained on in this run, and the mean loss of the last epoch.
-
-    Raises:
-        UserError: if the weights there were trained with other settings, or training fails.
-    """
-    weights, config = context.bes_weights, context.config
-    if weights.is_foreign():
-        logger.info("train_bes: using the weights found at %s", weights.path)
-        return None
-    backbone = (
-        context.cam_weights.state_digest()
-        if config.bes_backbone == "cam"
-        else context.backbone_digest()
+    bes_backbone: str = setting(
+        "pretrained",
+        "pretrained: --backbone with --backbone_weights; cam: the classifier's",
+        ("pretrained", "cam"),
     )
-    record = Record(
-        config.subset(SETTINGS),
-        {
-            "images and tags": context.list_digest(context.train_ids),
-            "backbone weights": backbone,
-            "boundary labels": context.boundary_labels.state_digest(context.train_ids),
-            "saliency maps": context.saliency_digest(context.train_ids),
-        },
-    )
-    if not context.runtime.on_main(
-        lambda: weights.claim(record, overwrite=config.overwrite, sealed=True)
-    ):
-        return None
-    return _train(context, record)
-
-
-def _train(context: Context, record: Record) -> dict[str, Any]:
-    config, runtime = context.config, context.runtime
-    torch.manual_seed(config.seed)
-    network = build_boundary_network(context, load=False)
-    network.train()
-    plan = BatchPlan(
-        len(context.train_ids), config.bes_batch_size, config.bes_num_epoches, config.seed
-    )
-    optimizer = PolySgd(
-        network.parameters_to_train(),
-        lr=config.bes_learning_rate,
-        weight_decay=config.bes_weight_decay,
-        momentum=config.bes_momentum,
-        max_step=plan.num_steps,
-    )
-    crops = BoundaryCrops(
-        context.dataset,
-        context.train_ids,
-        context.boundary_labels.path,
-        config.bes_crop_size,
-        config.sal_bg_thres,
-        config.seed,
+    bes_crop_size: int = setting(512, "crop size in pixels", at_least=1)
+    bes_batch_size: int = setting(16, "images per step, over all processes", at_least=1)
+    bes_num_epoches: int = setting(3, "number of epochs", at_least=1, in_short_help=True)
+    bes_learning_rate: float = setting(0.1, "learning rate", at_least=0)
+    bes_weight_decay: float = setting(1e-4, "weight decay", at_least=0)
+    bes_momentum: float = setting(
+        1e-4, "SGD momentum (the reference's, in effect none)", at_least=0
     )
 
-    def share_of_loss(module: nn.Module, batch: Batch) -> Tensor:
-        logits = module(normalize_crops(batch["image"], batch["box"]))
-        return boundary_loss(
-            logits, batch["codes"], batch.get("saliency"), reduce_count=runtime.sum_over_processes
-        ).total
 
-    trained = train(
-        runtime,
-        network,
-        optimizer,
-        crops,
-        plan,
-        share_of_loss,
-        Checkpoints(
-            context.bes_weights.checkpoint_path,
-            config.checkpoint_every,
-            {**record.settings, **record.inputs},
-        ),
-        desc="train_bes",
-    )
-    if runtime.is_main:
-        context.bes_weights.keep(partial(save_weights, network))
-    runtime.barrier()
-    return {"images": trained.steps * plan.batch_size, "loss": trained.loss}
+class TrainBes(TrainingStep):
+    """Side branches on a frozen backbone, taught by the boundary labels."""
+
+    help = "train the boundary network"
+    writes = BES_WEIGHTS
+    flags = Settings
+
+    def images(self, run: "Run") -> list[str]:
+        return run.train_ids
+
+    def sources(self, run: "Run") -> tuple[Source, ...]:
+        """Labels, saliency, and what the backbone comes from."""
+        is_classifiers = run.setting("bes_backbone") == "cam"
+        backbone = CAM_WEIGHTS if is_classifiers else PRETRAINED_BACKBONE
+        return PHOTOGRAPHS, backbone, BOUNDARY_LABELS, SALIENCY_MAPS
+
+    def make(
+        self,
+        work: Work,
+        *,
+        backbone: str,
+        bes_backbone: str,
+        bes_crop_size: int,
+        bes_batch_size: int,
+        bes_num_epoches: int,
+        bes_learning_rate: float,
+        bes_weight_decay: float,
+        bes_momentum: float,
+        sal_bg_thres: float,
+        seed: int,
+    ) -> "Learning":
+        """The boundary network, its crops, and SGD over its side branches."""
+        from misc.training import BatchPlan, Learning, PolySgd
+        from misc.transforms import normalize_crops
+        from net.boundary import BoundaryNetwork
+        from net.losses import boundary_loss
+        from step.common.networks import pretrained_backbone, trained_classifier
+        from voc12.dataloader import BoundaryCrops
+
+        run = work.run
+        if bes_backbone == "cam":
+            features = trained_classifier(run, backbone).backbone
+        else:
+            features = pretrained_backbone(run, backbone)
+        network = BoundaryNetwork(features).train()
+        plan = BatchPlan(len(work.ids), bes_batch_size, bes_num_epoches, seed)
+        optimizer = PolySgd(
+            network.parameters_to_train(),
+            lr=bes_learning_rate,
+            weight_decay=bes_weight_decay,
+            momentum=bes_momentum,
+            max_step=plan.num_steps,
+        )
+        labels = BOUNDARY_LABELS.folder(run)
+        crops = BoundaryCrops(run.dataset, work.ids, labels.file, bes_crop_size, sal_bg_thres, seed)
+
+        def share_of_loss(module: "nn.Module", batch: "Batch") -> "Tensor":
+            logits = module(normalize_crops(batch["image"], batch["box"]))
+            return boundary_loss(
+                logits,
+                batch["codes"],
+                batch.get("saliency"),
+                reduce_count=run.runtime.sum_over_processes,
+            ).total
+
+        return Learning(network, optimizer, crops, plan, share_of_loss)

@@ -1,203 +1,178 @@
 """Train the tag classifier whose class activation maps everything else starts from."""
 
 import logging
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from misc.config import setting
+from step.artefacts import CAM_WEIGHTS, CAMS, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
+from step.common.checks import image_problems
+from step.graph import TrainingStep, Work
 
-from misc.checkpoint import save_weights
-from misc.optim import PolySgd
-from misc.training import Batch, BatchPlan, Checkpoints, loader_options, train
-from misc.transforms import normalize_crops
-from misc.workspace import Record
-from net.cam import CamClassifier
-from step.context import Context
-from step.networks import build_classifier
-from step.preflight import image_problems, problems_of, tag_problems
-from voc12.dataloader import ClassificationCrops
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from misc.training import Batch, Learning
+    from net.cam import CamClassifier
+    from step.run import Run
+    from voc12.dataloader import ClassificationCrops
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = (
-    "backbone", "cam_crop_size", "cam_resize_long", "cam_batch_size", "cam_num_epoches",
-    "cam_learning_rate", "cam_classifier_rate", "cam_weight_decay", "cam_momentum",
-    "cam_train_from", "precision", "seed",
-)  # fmt: skip
 
+@dataclass(frozen=True)
+class Settings:
+    """How the classifier is trained."""
 
-def preflight(context: Context) -> list[str]:
-    """What stands in the way of this step."""
-    weights = context.cam_weights
-    problems = problems_of(lambda: demand_settings_of_cams(context))
-    if is_needless(context):
-        wanted_by = _weights_wanted_by(context)
-        if wanted_by and not weights.exists():
-            flags = " and ".join(wanted_by)
-            problems.append(
-                f"For {flags} the weights of a classifier are needed, but none is trained where "
-                f"CAMs were put into {context.cams.folder}. Name its weights with {weights.flag}, "
-                f"or leave out {flags}."
-            )
-        return problems
-    if weights.exists() and not context.config.overwrite:
-        return problems
-    ids = [*context.train_ids, *context.val_ids_if_any()]
-    return problems + image_problems(context.dataset, ids) + tag_problems(context)
+    heading: ClassVar[str] = "classifier (train_cam)"
 
-
-def is_needless(context: Context) -> bool:
-    """True if weights or all CAMs were plugged in, or ours are there and ask for no new weights."""
-    weights = context.cam_weights
-    if weights.is_foreign():
-        return True
-    if context.cams_without_file(context.cam_ids):
-        return False
-    if context.cams_are_plugged_in():
-        return True
-    is_redone = context.config.overwrite or weights.is_begun()
-    return not (weights.exists() or is_redone or _weights_wanted_by(context))
-
-
-def _weights_wanted_by(context: Context) -> list[str]:
-    """The flags by which this run trains other networks from the classifier."""
-    config, bes_weights, wanted_by = context.config, context.bes_weights, []
-    trains_bes = not bes_weights.exists() or (config.overwrite and not bes_weights.is_foreign())
-    if config.bes_backbone == "cam" and "train_bes" in context.requested and trains_bes:
-        wanted_by.append("--bes_backbone cam")
-    if config.seg_init == "cam" and "train_seg" in context.requested:
-        wanted_by.append("--seg_init cam")
-    return wanted_by
-
-
-def demand_settings_of_cams(context: Context) -> None:
-    """Refuse to take our CAMs for this run's if weights trained otherwise, now gone, made them.
-
-    Raises:
-        UserError: naming each setting that differs.
-    """
-    weights, config = context.cam_weights, context.config
-    if config.overwrite or weights.exists() or weights.is_begun():
-        return
-    cams = Record.read(context.cams.record_path)
-    if cams is not None and cams.trained_with is not None:
-        now, then = Record(config.subset(SETTINGS), {}), Record(cams.trained_with, {})
-        now.demand_equal(then, f"What {context.cams.folder} holds", context.remedy_of_cams)
-
-
-def run(context: Context) -> dict[str, Any] | None:
-    """Train the classifier; None if its weights are there or not needed.
-
-    Returns:
-        images trained on in this run, and the mean loss of the last epoch.
-
-    Raises:
-        UserError: if the weights there were trained with other settings, or training fails.
-    """
-    weights = context.cam_weights
-    if is_needless(context):
-        logger.info("train_cam: CAMs or weights are plugged in, nothing to train")
-        return None
-    record = Record(
-        context.config.subset(SETTINGS),
-        {
-            "images and tags": context.list_digest(context.train_ids),
-            "backbone weights": context.backbone_digest(),
-        },
+    cam_crop_size: int = setting(512, "crop size in pixels", at_least=1)
+    cam_resize_long: tuple[float, ...] = setting(
+        (320.0, 512.0), "the long side is resized to a random length in this range"
     )
-    if not context.runtime.on_main(
-        lambda: weights.claim(record, overwrite=context.config.overwrite, sealed=True)
-    ):
-        return None
-    return _train(context, record)
-
-
-def _train(context: Context, record: Record) -> dict[str, Any]:
-    config, runtime = context.config, context.runtime
-    torch.manual_seed(config.seed)
-    classifier = build_classifier(context, load=False)
-    classifier.train()
-    plan = BatchPlan(
-        len(context.train_ids), config.cam_batch_size, config.cam_num_epoches, config.seed
+    cam_batch_size: int = setting(16, "images per step, over all processes", at_least=1)
+    cam_num_epoches: int = setting(5, "number of epochs", at_least=1, in_short_help=True)
+    cam_learning_rate: float = setting(0.1, "learning rate of the backbone", at_least=0)
+    cam_classifier_rate: float = setting(
+        10.0, "learning rate of the classifier as a multiple of the backbone's", at_least=0
     )
-    crops = ClassificationCrops(
-        context.dataset,
-        context.train_ids,
-        context.tags,
-        config.cam_crop_size,
-        config.cam_resize_long,
-        config.seed,
+    cam_weight_decay: float = setting(1e-4, "weight decay", at_least=0)
+    cam_momentum: float = setting(
+        1e-4, "SGD momentum (the reference's, in effect none)", at_least=0
+    )
+    cam_train_from: int = setting(
+        3,
+        "first backbone stage that learns: 0 stem, 1 to 4 layers (from scratch: always 0)",
+        at_least=0,
+        at_most=5,
     )
 
-    def share_of_loss(network: nn.Module, batch: Batch) -> Tensor:
-        return _summed_loss(network, batch) / plan.batch_size
-
-    trained = train(
-        runtime,
-        classifier,
-        _make_optimizer(context, classifier, plan.num_steps),
-        crops,
-        plan,
-        share_of_loss,
-        Checkpoints(
-            context.cam_weights.checkpoint_path,
-            config.checkpoint_every,
-            {**record.settings, **record.inputs},
-        ),
-        desc="train_cam",
-        after_epoch=lambda epoch: _report_validation_loss(context, classifier, epoch),
-    )
-    if runtime.is_main:
-        context.cam_weights.keep(partial(save_weights, classifier))
-    runtime.barrier()
-    return {"images": trained.steps * plan.batch_size, "loss": trained.loss}
+    def problems(self) -> list[str]:
+        """Settings that contradict each other."""
+        bounds = self.cam_resize_long
+        if len(bounds) == 2 and 0 < bounds[0] <= bounds[1]:
+            return []
+        shown = ",".join(f"{bound:g}" for bound in bounds)
+        return [f"--cam_resize_long {shown}: must be two numbers LEAST,GREATEST"]
 
 
-def _make_optimizer(context: Context, classifier: CamClassifier, num_steps: int) -> PolySgd:
-    """Poly SGD whose rate is higher for the classifier than for the backbone."""
-    config, rate = context.config, context.config.cam_learning_rate
-    backbone_group, classifier_group = classifier.parameter_groups()
-    return PolySgd(
-        [
-            {"params": backbone_group, "lr": rate},
-            {"params": classifier_group, "lr": rate * config.cam_classifier_rate},
-        ],
-        lr=rate,
-        weight_decay=config.cam_weight_decay,
-        momentum=config.cam_momentum,
-        max_step=num_steps,
-    )
+class TrainCam(TrainingStep):
+    """Multi-label classification of crops by their images' tags."""
+
+    help = "train the tag classifier"
+    reads = (PHOTOGRAPHS, TAGS, PRETRAINED_BACKBONE)
+    writes = CAM_WEIGHTS
+    flags = Settings
+
+    def images(self, run: "Run") -> list[str]:
+        return run.train_ids
+
+    def why_off(self, run: "Run") -> str:
+        """CAMs of somebody else need no classifier."""
+        cams = CAMS.made(run)
+        if cams.is_foreign and not CAM_WEIGHTS.file(run).exists():
+            return f"CAMs were put into {cams.folder.path}"
+        return ""
+
+    def problems(self, run: "Run", todo: Sequence[str]) -> list[str]:
+        return image_problems(run.dataset, run.val_ids)
+
+    def make(
+        self,
+        work: Work,
+        *,
+        backbone: str,
+        cam_crop_size: int,
+        cam_resize_long: tuple[float, ...],
+        cam_batch_size: int,
+        cam_num_epoches: int,
+        cam_learning_rate: float,
+        cam_classifier_rate: float,
+        cam_weight_decay: float,
+        cam_momentum: float,
+        cam_train_from: int,
+        seed: int,
+    ) -> "Learning":
+        """The classifier, its crops, and SGD with a higher rate for the last layer."""
+        from misc.training import BatchPlan, Learning, PolySgd
+        from net.cam import CamClassifier
+        from step.common.networks import pretrained_backbone
+        from voc12.dataloader import ClassificationCrops
+
+        run = work.run
+        from_scratch = run.config.backbone_weights == "none"
+        classifier = CamClassifier(
+            pretrained_backbone(run, backbone),
+            run.dataset.num_classes,
+            train_from=0 if from_scratch else cam_train_from,
+        ).train()
+        plan = BatchPlan(len(work.ids), cam_batch_size, cam_num_epoches, seed)
+        backbone_group, classifier_group = classifier.parameter_groups()
+        optimizer = PolySgd(
+            [
+                {"params": backbone_group, "lr": cam_learning_rate},
+                {"params": classifier_group, "lr": cam_learning_rate * cam_classifier_rate},
+            ],
+            lr=cam_learning_rate,
+            weight_decay=cam_weight_decay,
+            momentum=cam_momentum,
+            max_step=plan.num_steps,
+        )
+        crops = ClassificationCrops(
+            run.dataset, work.ids, run.tags, cam_crop_size, cam_resize_long, seed
+        )
+        val_crops = ClassificationCrops(
+            run.dataset, run.val_ids, run.tags, cam_crop_size, None, seed
+        )
+
+        def share_of_loss(network: "nn.Module", batch: "Batch") -> "Tensor":
+            return _summed_loss(network, batch) / plan.batch_size
+
+        return Learning(
+            classifier,
+            optimizer,
+            crops,
+            plan,
+            share_of_loss,
+            after_epoch=lambda epoch: _report_validation_loss(
+                run, classifier, val_crops, epoch, cam_batch_size
+            ),
+        )
 
 
-def _summed_loss(network: nn.Module, batch: Batch) -> Tensor:
+def _summed_loss(network: "nn.Module", batch: "Batch") -> "Tensor":
+    from torch.nn import functional as F
+
+    from misc.transforms import normalize_crops
+
     scores = network(normalize_crops(batch["image"], batch["box"]))
     return F.multilabel_soft_margin_loss(scores.float(), batch["tags"], reduction="none").sum()
 
 
-@torch.no_grad()
-def _report_validation_loss(context: Context, classifier: CamClassifier, epoch: int) -> None:
+def _report_validation_loss(
+    run: "Run", classifier: "CamClassifier", crops: "ClassificationCrops", epoch: int, size: int
+) -> None:
     """Log the mean loss over the val list, each image cut at its top left corner."""
-    ids = context.val_ids_if_any()
-    if not ids:
+    import torch
+    from torch.utils.data import DataLoader
+
+    from misc.training import loader_options
+
+    if not len(crops):
         return
-    config, runtime = context.config, context.runtime
+    runtime = run.runtime
     classifier.eval()
-    crops = ClassificationCrops(
-        context.dataset, ids, context.tags, config.cam_crop_size, None, config.seed
-    )
-    draws = runtime.shard([(epoch, index) for index in range(len(ids))])
-    size = config.cam_batch_size
+    draws = runtime.shard([(epoch, index) for index in range(len(crops))])
     loader = DataLoader(
         crops,
         batch_sampler=[draws[i : i + size] for i in range(0, len(draws), size)],
         **loader_options(runtime),
     )
     total = torch.zeros((), device=runtime.device)
-    for batch in loader:
-        moved = {name: value.to(runtime.device) for name, value in batch.items()}
-        total += _summed_loss(classifier, moved)
-    mean = float(runtime.sum_over_processes(total)) / len(ids)
+    with torch.no_grad():
+        for batch in loader:
+            moved = {name: value.to(runtime.device) for name, value in batch.items()}
+            total += _summed_loss(classifier, moved)
+    mean = float(runtime.sum_over_processes(total)) / len(crops)
     logger.info("train_cam: epoch %d, mean loss over val %.4f", epoch, mean)

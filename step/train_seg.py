@@ -1,190 +1,219 @@
 """Train DeepLab-v2 on pseudo masks, or on the exact ones for the upper bound."""
 
 import logging
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from misc.config import distinct, positive_numbers, setting
+from step.artefacts import PHOTOGRAPHS, ExactMasks
+from step.common.checks import image_problems
+from step.graph import Artefact, Node, TrainingStep, Work
+from step.seg.inputs import FLAG, MASKS_TO_LEARN, START
+from step.seg.notes import Notes
+from step.seg.results import BEST, SEG_WEIGHTS, WEIGHTS, notes_path, seeds_of
 
-from misc.checkpoint import save_weights
-from misc.metrics import ConfusionMatrix
-from misc.optim import PolySgd
-from misc.training import Batch, BatchPlan, Checkpoints, train
-from misc.transforms import normalize_crops
-from misc.workspace import Record, digest
-from net.backbone import fetch_imagenet_weights
-from net.deeplab_v2 import DeepLabV2, MultiScale, stretch
-from net.segmentation_init import FLAG, initialise
-from net.segmentation_losses import segmentation_loss
-from step.context import Context
-from step.networks import build_segmentation_network
-from step.predict import predict_classes
-from step.preflight import image_problems, map_problems, mask_problems, problems_of
-from step.segmentation import (
-    Notes,
-    Training,
-    describe_labels,
-    init_digest,
-    init_path,
-    init_problems,
-    label_digest,
-    label_paths,
-    trainings,
-)
-from voc12.files import read_mask
-from voc12.segmentation_crops import SegmentationCrops
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from misc.training import Batch, Learning, PolySgd
+    from net.deeplab_v2 import DeepLabV2
+    from step.run import Run
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = (
-    "seg_backbone", "seg_iters", "seg_batch_size", "seg_accumulation", "seg_crop", "seg_rescale",
-    "seg_pyramid", "seg_learning_rate", "seg_weight_decay", "seg_momentum", "seg_balanced",
-    "precision",
-)  # fmt: skip
+SEG_BACKBONES = ("resnet18", "resnet50", "resnet101", "squeezenet1_0")
+VAL_MASKS = ExactMasks(
+    "Put masks of the images' sizes there, score another split with --val_list, or pass "
+    "--seg_val_every 0."
+)
 ASPP_WEIGHT_RATE, ASPP_BIAS_RATE = 10, 20
-VALIDATION_FLAGS = "--val_list, or pass --seg_val_every 0"
 UPDATES_A_RATE = 10  # updates between changes of the learning rate
 
 
-def preflight(context: Context) -> list[str]:
-    """What stands in the way of this step."""
-    config, ids = context.config, context.train_ids
-    if not config.overwrite and all(each.weights.exists() for each in trainings(context)):
-        return []
-    problems = image_problems(context.dataset, ids)
-    for training in trainings(context):
-        if not training.weights.exists():
-            problems += problems_of(training.demand_room_for_best)
-    problems += init_problems(context)
-    if config.seg_label_dir == "pseudo" and "make_sem_seg" in context.requested:
-        made = set(context.infer_ids)
-        ids = [image_id for image_id in ids if image_id not in made]
-    problems += problems_of(lambda: label_paths(context, ids)) or map_problems(
-        context.dataset, label_paths(context, ids), "Training mask", "Name another --seg_label_dir."
+@dataclass(frozen=True)
+class Settings:
+    """How the segmentation network is trained; the defaults are the usual protocol's."""
+
+    heading: ClassVar[str] = "segmentation network, DeepLab-v2 (train_seg)"
+
+    seg_backbone: str = setting("resnet101", "backbone of DeepLab-v2", SEG_BACKBONES)
+    seg_init: str = setting(
+        "imagenet",
+        "initial weights: imagenet, none (random), cam (the classifier's backbone), or a file of "
+        "torchvision, this project, IRN or deeplab-pytorch (COCO-pretrained)",
+        decides="input",
     )
-    if config.seg_val_every:
-        val_ids = context.val_ids_if_any()
-        problems += image_problems(context.dataset, val_ids)
-        problems += mask_problems(context.dataset, val_ids, VALIDATION_FLAGS)
-    return problems
-
-
-def run(context: Context) -> dict[str, Any] | None:
-    """Train the network once for each seed; None if all weights are there.
-
-    Returns:
-        images trained on in this run, the mean loss of the last epoch, what it started from.
-
-    Raises:
-        UserError: if weights there were trained with other settings, or a training fails.
-    """
-    done = [_train_once(context, training) for training in trainings(context)]
-    results = [result for result in done if result is not None]
-    if not results:
-        return None
-    return {
-        "images": sum(result["images"] for result in results),
-        "loss": float(np.mean([result["loss"] for result in results])),
-        "initialisation": results[0]["initialisation"],
-        "labels": describe_labels(context),
-        "seeds": [result["seed"] for result in results],
-    }
-
-
-def _train_once(context: Context, training: Training) -> dict[str, Any] | None:
-    weights, overwrite = training.weights, context.config.overwrite
-    if weights.is_foreign():
-        logger.info("train_seg: using the weights found at %s", weights.path)
-        return None
-    paths = label_paths(context, context.train_ids)
-    record = Record(
-        {**context.config.subset(SETTINGS), "seed": training.seed},
-        {
-            "images": digest(context.train_ids),
-            "masks to learn from": label_digest(context, paths),
-            "initialisation": init_digest(context),
-        },
+    seg_label_dir: str = setting(
+        "pseudo",
+        "masks to learn from: pseudo (--sem_seg_out_dir after the CRF), gt (the ground truth), or "
+        "a folder of <id>.png or <id>_crf.png",
+        decides="input",
     )
-
-    def claim() -> bool:
-        if not weights.exists():
-            training.demand_room_for_best()
-        if overwrite or not weights.record_path.exists():
-            # Notes that nothing else is left of would stand for this training's.
-            for path in (training.best_weights.path, training.notes_path):
-                path.unlink(missing_ok=True)
-        return weights.claim(record, overwrite=overwrite, sealed=True)
-
-    if not context.runtime.on_main(claim):
-        return None
-    return _train(context, training, record)
-
-
-def _train(context: Context, training: Training, record: Record) -> dict[str, Any]:
-    config, runtime, ids = context.config, context.runtime, context.train_ids
-    torch.manual_seed(training.seed)
-    network = build_segmentation_network(context)
-    if config.seg_init == "imagenet":
-        runtime.once_on_each_machine(lambda: fetch_imagenet_weights(config.seg_backbone, FLAG))
-    start = initialise(network, init_path(context))
-    logger.info(
-        "train_seg: seed %d, starts from: %s; learns from: %s",
-        training.seed, start, describe_labels(context),
+    seg_seeds: tuple[int, ...] = setting(
+        (), "train once for each of these seeds, such as 0,1,2 (default: --seed)", at_least=0,
+        rule=distinct, decides="no effect",
     )  # fmt: skip
-    paths = label_paths(context, ids)
-    crops = SegmentationCrops(
-        context.dataset, ids, paths.__getitem__, config.seg_crop, config.seg_rescale, training.seed
+    seg_iters: int = setting(20_000, "number of weight updates", at_least=1)
+    seg_batch_size: int = setting(5, "images per batch, over all processes", at_least=1)
+    seg_accumulation: int = setting(2, "batches per update", at_least=1)
+    seg_crop: int = setting(321, "crop size in pixels", at_least=1)
+    seg_rescale: tuple[float, ...] = setting(
+        (0.5, 0.75, 1.0, 1.25, 1.5), "scales of training images, one drawn per crop",
+        rule=positive_numbers,
+    )  # fmt: skip
+    seg_pyramid: tuple[float, ...] = setting(
+        (1.0, 0.75, 0.5), "scales of the loss; their losses and that of their maximum add up",
+        rule=positive_numbers,
+    )  # fmt: skip
+    seg_learning_rate: float = setting(
+        2.5e-4,
+        "learning rate of the backbone; x10 for the head's weights, x20 for its biases",
+        at_least=0,
     )
-    num_batches = config.seg_iters * config.seg_accumulation
-    plan = BatchPlan.of_steps(len(ids), config.seg_batch_size, num_batches, training.seed)
-    validation = Validation(context, training, network, start)
+    seg_weight_decay: float = setting(5e-4, "weight decay (none for the head's biases)", at_least=0)
+    seg_momentum: float = setting(0.9, "SGD momentum", at_least=0)
+    seg_balanced: bool = setting(
+        False, "give background and foreground the same weight in the loss"
+    )
+    seg_val_every: int = setting(
+        2000,
+        "score --val_list every so many updates and after the last, and also keep the best "
+        "weights; 0: never, and keep only the last weights",
+        at_least=0,
+    )
 
-    def share_of_loss(module: nn.Module, batch: Batch) -> Tensor:
-        logits = module(normalize_crops(batch["image"], batch["box"]))
-        return segmentation_loss(
-            logits,
-            batch["mask"],
-            balanced=config.seg_balanced,
-            reduce_count=runtime.sum_over_processes,
+
+class TrainSeg(TrainingStep):
+    """DeepLab-v2, once for each seed."""
+
+    help = "train DeepLab-v2 on the pseudo masks"
+    reads = (PHOTOGRAPHS, MASKS_TO_LEARN, START)
+    writes = SEG_WEIGHTS
+    flags = Settings
+    is_default = False
+    # They decide which weights are the best on val; the last ones are the same.
+    unrecorded = ("seg_val_every", "seg_test_scales", "seg_test_flip")
+
+    def nodes(self, run: "Run") -> list[Node]:
+        """One training for each of `--seg_seeds`."""
+        if not run.setting("seg_seeds"):
+            return [Node(self, run)]
+        return [
+            Node(self, each, f"seed {each.config.seed}", f"_seed{each.config.seed}")
+            for each in seeds_of(run)
+        ]
+
+    def images(self, run: "Run") -> list[str]:
+        return run.train_ids
+
+    def written(self, run: "Run") -> tuple[Artefact, ...]:
+        """The last weights and, where val is scored, the best."""
+        has_best = run.setting("seg_val_every") and run.val_ids
+        return (SEG_WEIGHTS, WEIGHTS[BEST]) if has_best else (SEG_WEIGHTS,)
+
+    def problems(self, run: "Run", todo: Sequence[str]) -> list[str]:
+        """Bad validation images, and a file of the user's where the best weights would go."""
+        problems = []
+        if run.setting("seg_val_every"):
+            problems += image_problems(run.dataset, run.val_ids)
+            problems += VAL_MASKS.problems(run, run.val_ids)
+        best, weights = WEIGHTS[BEST].path(run), SEG_WEIGHTS.file(run)
+        if best.exists() and best.name not in weights.companions():
+            problems.append(
+                f"{best} is where the best weights on val would go, but the file there was not "
+                "made by this training: it is not overwritten. Move it away, or choose other "
+                f"weights with {weights.flag}."
+            )
+        return problems
+
+    def make(
+        self,
+        work: Work,
+        *,
+        seg_backbone: str,
+        seg_iters: int,
+        seg_batch_size: int,
+        seg_accumulation: int,
+        seg_crop: int,
+        seg_rescale: tuple[float, ...],
+        seg_pyramid: tuple[float, ...],
+        seg_learning_rate: float,
+        seg_weight_decay: float,
+        seg_momentum: float,
+        seg_balanced: bool,
+        seg_val_every: int,
+        seg_test_scales: tuple[float, ...],
+        seg_test_flip: bool,
+        seed: int,
+    ) -> "Learning":
+        """DeepLab-v2 from its start, its crops, its losses over scales, and its validation."""
+        from misc.training import BatchPlan, Learning
+        from misc.transforms import normalize_crops
+        from net.backbone import fetch_imagenet_weights
+        from net.deeplab_v2 import MultiScale
+        from net.segmentation_init import initialise
+        from net.segmentation_losses import segmentation_loss
+        from step.common.networks import build_segmentation_network
+        from voc12.dataloader import SegmentationCrops
+
+        run, init = work.run, START.word_or_path(work.run)
+        network = build_segmentation_network(run, seg_backbone, from_scratch=init == "none")
+        if init == "imagenet":
+            run.runtime.once_on_each_machine(lambda: fetch_imagenet_weights(seg_backbone, FLAG))
+        start, labels = initialise(network, init), MASKS_TO_LEARN.describe(run)
+        logger.info("train_seg: seed %d, starts from: %s; learns from: %s", seed, start, labels)
+        masks = MASKS_TO_LEARN.paths(run, work.ids)
+        crops = SegmentationCrops(
+            run.dataset, work.ids, masks.__getitem__, seg_crop, seg_rescale, seed
         )
+        num_batches = seg_iters * seg_accumulation
+        plan = BatchPlan.of_steps(len(work.ids), seg_batch_size, num_batches, seed)
+        notes = Notes(initialisation=start, labels=labels)
+        validation = Validation(run, work.training, network, notes, seg_test_scales, seg_test_flip)
+        scores_val = bool(seg_val_every and run.val_ids)
+        if not scores_val:
+            validation.forget_best()
+        if seg_val_every and not run.val_ids:
+            logger.warning(
+                "train_seg: there is no list %s, so no best weights are kept", run.config.val_list
+            )
 
-    trained = train(
-        runtime,
-        MultiScale(network, config.seg_pyramid).train(),
-        make_optimizer(context, network),
-        crops,
-        plan,
-        share_of_loss,
-        Checkpoints(
-            training.weights.checkpoint_path,
-            config.checkpoint_every,
-            {**record.settings, **record.inputs},
-        ),
-        desc="train_seg",
-        accumulate=config.seg_accumulation,
-        after_update=validation.after_update,
-        update_every=validation.every,
-    )
-    if runtime.is_main:
-        training.weights.keep(partial(save_weights, network))
-    runtime.barrier()
-    # Accelerate keeps what it prepared: several seeds would pile up in memory.
-    runtime.accelerator.free_memory()
-    images = trained.steps * plan.batch_size
-    return {
-        "images": images,
-        "loss": trained.loss,
-        "seed": training.seed,
-        "initialisation": start,
-    }
+        def share_of_loss(module: "nn.Module", batch: "Batch") -> "Tensor":
+            logits = module(normalize_crops(batch["image"], batch["box"]))
+            return segmentation_loss(
+                logits,
+                batch["mask"],
+                balanced=seg_balanced,
+                reduce_count=run.runtime.sum_over_processes,
+            )
+
+        optimizer = make_optimizer(
+            network, seg_learning_rate, seg_weight_decay, seg_momentum, seg_iters
+        )
+        return Learning(
+            network,
+            optimizer,
+            crops,
+            plan,
+            share_of_loss,
+            model=MultiScale(network, seg_pyramid).train(),
+            accumulate=seg_accumulation,
+            after_update=validation.score_and_note if scores_val
+            else validation.note,
+            update_every=seg_val_every if run.val_ids else 0,
+            notes={"initialisation": start, "labels": labels},
+        )  # fmt: skip
 
 
-def make_optimizer(context: Context, network: DeepLabV2) -> PolySgd:
-    """The optimiser of DeepLab-v2: three groups, and a rate that falls in stairs."""
-    config, groups = context.config, network.parameter_groups()
-    rate = config.seg_learning_rate
+def make_optimizer(
+    network: "DeepLabV2", rate: float, weight_decay: float, momentum: float, num_updates: int
+) -> "PolySgd":
+    """The optimiser of DeepLab-v2: three groups, and a learning rate that falls in steps."""
+    from misc.training import PolySgd
+
+    groups = network.parameter_groups()
     return PolySgd(
         [
             {"params": groups.backbone},
@@ -192,60 +221,80 @@ def make_optimizer(context: Context, network: DeepLabV2) -> PolySgd:
             {"params": groups.aspp_biases, "lr": rate * ASPP_BIAS_RATE, "weight_decay": 0.0},
         ],
         lr=rate,
-        weight_decay=config.seg_weight_decay,
-        momentum=config.seg_momentum,
-        max_step=config.seg_iters,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        max_step=num_updates,
         every=UPDATES_A_RATE,
     )
 
 
 class Validation:
-    """Scores val every so many updates and keeps the best weights; the notes survive a resume."""
+    """Scores val every so many updates and keeps the best weights; the notes survive a stop."""
 
     def __init__(
-        self, context: Context, training: Training, network: DeepLabV2, start: str
+        self,
+        run: "Run",
+        folder: Path,
+        network: "DeepLabV2",
+        notes: Notes,
+        scales: tuple[float, ...],
+        flip: bool,
     ) -> None:
-        self.context = context
-        self.training = training
+        self.run = run
+        self.path = folder / notes_path(run).name
+        self.best_path = folder / WEIGHTS[BEST].path(run).name
         self.network = network
-        self.start = start
-        self.every = context.config.seg_val_every  # updates; 0: never
-        if self.every and not context.val_ids_if_any():
-            logger.warning("train_seg: there is no list %s: no best", context.config.val_list)
-            self.every = 0
+        self.scales, self.flip = scales, flip
+        earlier = Notes.read(self.path)
+        self.notes = notes
+        self.notes.validation, self.notes.best = earlier.validation, earlier.best
 
-    def after_update(self, updates: int) -> None:
-        """Score val if it is to be, and keep the weights if they are the best so far."""
-        miou = val_miou(self.context, self.network) if self.every else None
-        if self.context.runtime.is_main:
-            self._note(updates, miou)
+    def forget_best(self) -> None:
+        """Drop what a stopped run that scored val has kept as the best."""
+        self.notes.validation, self.notes.best = [], None
+        if self.run.runtime.is_main:
+            self.best_path.unlink(missing_ok=True)
 
-    def _note(self, updates: int, miou: float | None) -> None:
-        notes = Notes.read(self.training.notes_path)
-        # After a resume, what came later than its checkpoint comes again.
-        notes.validation = [entry for entry in notes.validation if entry["updates"] < updates]
-        notes.initialisation = self.start
-        notes.labels = describe_labels(self.context)
-        notes.updates = updates
-        if miou is not None:
-            entry = {"updates": updates, "miou": miou}
-            notes.validation.append(entry)
-            logger.info("train_seg: mIoU on val %.2f%% after update %d", 100 * miou, updates)
-            # What a resumed run had kept before stays: on a GPU no update comes again exactly.
-            if notes.best is None or miou > notes.best["miou"]:
-                save_weights(self.network, self.training.best_weights.path)
-                notes.best = entry
-        notes.write(self.training.notes_path)
+    def note(self, updates: int) -> None:
+        """Write down how many updates there were."""
+        if self.run.runtime.is_main:
+            self.notes.updates = updates
+            self.notes.write(self.path)
+
+    def score_and_note(self, updates: int) -> None:
+        """Score val, and keep the weights if they are the best so far."""
+        from misc.weights import save_weights
+
+        miou = val_miou(self.run, self.network, self.scales, flip=self.flip)
+        if not self.run.runtime.is_main:
+            return
+        notes, entry = self.notes, {"updates": updates, "miou": miou}
+        # After a stop, what came later than its checkpoint comes again.
+        notes.validation = [each for each in notes.validation if each["updates"] < updates]
+        notes.validation.append(entry)
+        logger.info("train_seg: mIoU on val %.2f%% after update %d", 100 * miou, updates)
+        # What a run had kept before it was stopped stays: on a GPU no update comes again exactly.
+        if notes.best is None or miou > notes.best["miou"]:
+            save_weights(self.network, self.best_path)
+            notes.best = entry
+        self.note(updates)
 
 
-def val_miou(context: Context, network: DeepLabV2) -> float:
+def val_miou(run: "Run", network: "DeepLabV2", scales: tuple[float, ...], *, flip: bool) -> float:
     """Mean IoU (0..1) over the val list without a CRF, the same in every process."""
-    confusion = ConfusionMatrix(context.dataset.num_classes + 1)
-    share = context.runtime.shard(context.val_ids)
-    for image_id, image, logits in predict_classes(context, network, share):
+    import torch
+
+    from misc.images import read_mask
+    from misc.metrics import ConfusionMatrix
+    from net.deeplab_v2 import stretch
+    from step.common.predict import predict_classes
+
+    confusion = ConfusionMatrix(run.dataset.num_classes + 1)
+    share = run.runtime.shard(run.val_ids)
+    for image_id, image, logits in predict_classes(run, network, share, scales, flip=flip):
         classes = stretch(logits[None], image.shape[:2])[0].argmax(0)
-        truth = read_mask(context.dataset.mask_path(image_id))
+        truth = read_mask(run.dataset.mask_path(image_id))
         confusion.add(truth, classes.to(torch.uint8).cpu().numpy())
-    matrix = torch.from_numpy(confusion.matrix).to(context.runtime.device)
-    confusion.matrix = context.runtime.sum_over_processes(matrix).cpu().numpy()
+    matrix = torch.from_numpy(confusion.matrix).to(run.runtime.device)
+    confusion.matrix = run.runtime.sum_over_processes(matrix).cpu().numpy()
     return confusion.scores().miou

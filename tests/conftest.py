@@ -1,12 +1,12 @@
 """A tiny drawn dataset and one finished run of the pipeline on it, shared by all tests."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.tiny import TINY, Run, run
-from voc12.demo import draw_dataset
+from tests.helpers.paths import SHARED
+from tests.helpers.tiny import TINY, Run, run
+from voc12.drawn import draw_dataset
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,6 @@ def finished_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real images and sealed records, or a skip."""
-    folder = Path(os.environ.get("SBE_SHARED", Path(__file__).parents[2] / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: set SBE_SHARED to the shared folder")
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there: set SBE_SHARED to the shared folder")
+    return SHARED

@@ -4,74 +4,125 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-OURS = ("misc", "net", "voc12", "step", "run_sample", "tests")
-MAY_IMPORT = {
-    "misc": {"misc"},
-    "net": {"net", "misc.errors", "misc.checkpoint", "misc.cam_record"}
-    | {"misc.boundary_codes", "misc.mask_codes", "misc.transforms"},
-    "voc12": {"voc12", "misc"},
-    "step": {"voc12", "net", "misc", "step.context", "step.networks", "step.preflight"}
-    | {"step.scores", "step.predict", "step.disk_use", "step.segmentation", "step.report"}
-    | {f"step.benchmark_{part}" for part in ("sets", "counts", "rows", "report")},
-}
-CONFIG_READERS = ("step", "run_sample.py", "misc/config.py")
-MAX_LINES = 300
+from step import STEPS
+from tests.helpers.paths import ROOT
+
+FOLDERS = ("misc", "net", "voc12", "step")
+LEAVES = {"misc.errors", "misc.log", "misc.codes", "misc.csr"}
+ROOMS = {"misc.untrusted", "misc.images", "misc.metrics", "misc.workspace", "misc.runtime"}
+# What a module may import of ours, besides its own package: the longest prefix of its name counts.
+MAY_IMPORT: dict[str, set[str]] = {
+    **{leaf: set() for leaf in LEAVES},
+    **dict.fromkeys(ROOMS, LEAVES),
+    "misc.command_line": LEAVES,
+    "misc.weights": LEAVES | ROOMS,
+    "misc.config": LEAVES | ROOMS | {"misc.cam_files"},
+    "misc": LEAVES | ROOMS | {
+        "misc.affinity", "misc.boundary_label", "misc.cam_files", "misc.command_line", "misc.crf",
+        "misc.pseudo_mask", "misc.saliency", "misc.transforms", "misc.weights",
+    },
+    "net": LEAVES | {"misc.weights", "misc.cam_files", "misc.transforms"},
+    "voc12": {"misc"},
+    "step": {"misc", "net", "voc12"},
+}  # fmt: skip
+MAY_NOT_IMPORT = {"misc": {"misc.config"}, "net": {"misc.config"}, "voc12": {"misc.config"}}
+# What a step may import of its own folder.
+SHARED_BY_STEPS = {
+    "step.graph", "step.run", "step.artefacts", "step.common", "step.seg", "step.benchmark",
+}  # fmt: skip
 
 
 def python_files(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).glob("*.py"))
+    return sorted((ROOT / folder).rglob("*.py"))
 
 
-def imports_of(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def module_of(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for folder in FOLDERS for path in python_files(folder)}
+
+
+def imports_of(path: Path, *, at_start: bool = False) -> set[str]:
+    """Modules of ours that a file imports; with `at_start` those that it needs to be loaded."""
+    tree = ast.parse(path.read_text())
+    nodes = list(tree.body) if at_start else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] in OURS}
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            submodules = members & MODULES.keys()
+            names |= submodules or {node.module}
+    return {name for name in names if name in MODULES}
 
 
-def is_allowed(name: str, allowed: set[str]) -> bool:
+def is_within(name: str, packages: set[str]) -> bool:
     parts = name.split(".")
-    return any(".".join(parts[:n]) in allowed for n in range(1, len(parts) + 1))
+    return any(".".join(parts[:n]) in packages for n in range(1, len(parts) + 1))
 
 
-@pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_packages_import_only_what_they_may(folder: str) -> None:
-    for path in python_files(folder):
-        modules = {name for name in imports_of(path) if name.count(".") <= 1 and name != folder}
-        wrong = {name for name in modules if not is_allowed(name, MAY_IMPORT[folder])}
-        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+def rule_of(name: str) -> tuple[str, set[str]]:
+    """The longest prefix of a module's name that has a rule, and the rule."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    prefix = next(prefix for prefix in prefixes if prefix in MAY_IMPORT)
+    return prefix, MAY_IMPORT[prefix]
+
+
+def room_of(name: str) -> str:
+    """The package right below a folder, such as misc.crf; a module alone is its own."""
+    return ".".join(name.split(".")[:2])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_in_the_allowed_directions(name: str) -> None:
+    prefix, allowed = rule_of(name)
+    own = {room_of(name)} if name.startswith("misc") else {name.split(".")[0]}
+    for imported in imports_of(MODULES[name]):
+        assert is_within(imported, allowed | own), f"{name} imports {imported}"
+        forbidden = MAY_NOT_IMPORT.get(name.split(".")[0], set()) - {prefix}
+        assert not is_within(imported, forbidden), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_from_outside_a_package_only_its_face_is_seen(name: str) -> None:
+    for imported in imports_of(MODULES[name]):
+        is_inside = imported.count(".") > 1 and imported.split(".")[0] in ("misc", "voc12")
+        if is_inside and room_of(imported) != room_of(name):
+            pytest.fail(f"{name} imports {imported}: take it from {room_of(imported)}")
+
+
+def test_a_step_imports_no_other_step() -> None:
+    for step in STEPS:
+        files = [path for name, path in MODULES.items() if is_within(name, {f"step.{step}"})]
+        for path in files:
+            for imported in imports_of(path):
+                if imported.startswith("step."):
+                    own = {f"step.{step}"}
+                    assert is_within(imported, SHARED_BY_STEPS - {"step.benchmark"} | own), path
+
+
+def test_no_module_needs_itself_to_be_loaded() -> None:
+    needs = {name: imports_of(path, at_start=True) - {name} for name, path in MODULES.items()}
+    list(TopologicalSorter(needs).static_order())  # raises CycleError
 
 
 def test_no_module_names_a_cuda_device_outside_the_runtime() -> None:
-    for folder in ("misc", "net", "voc12", "step"):
-        for path in python_files(folder):
-            assert ".cuda(" not in path.read_text(), path
-
-
-def test_only_steps_and_the_runner_see_the_config() -> None:
-    for folder in ("misc", "net", "voc12"):
-        for path in python_files(folder):
-            if path.name != "config.py":
-                assert "misc.config" not in imports_of(path), path
+    for path in MODULES.values():
+        assert ".cuda(" not in path.read_text(), path
 
 
 def test_importing_all_modules_reads_and_writes_nothing_here(tmp_path: Path) -> None:
     # The reference reads cls_labels.npy from the working directory as soon as it is imported.
-    names = [
-        f"{folder}.{path.stem}"
-        for folder in ("misc", "net", "voc12", "step")
-        for path in python_files(folder)
-        if path.stem != "__init__"
-    ]
+    names = [name for name in MODULES if not name.endswith("__main__")]
     code = (
         "import builtins, importlib, os, sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
@@ -90,15 +141,8 @@ def test_importing_all_modules_reads_and_writes_nothing_here(tmp_path: Path) -> 
 
 
 def test_no_library_prints() -> None:
-    for folder in ("misc", "net", "voc12", "step"):
-        for path in python_files(folder):
-            assert not re.search(r"^\s*print\(", path.read_text(), re.MULTILINE), path
-
-
-def test_files_stay_short() -> None:
-    for folder in ("misc", "net", "voc12", "step"):
-        for path in python_files(folder):
-            assert len(path.read_text().splitlines()) <= MAX_LINES, path
+    for path in MODULES.values():
+        assert not re.search(r"^\s*print\(", path.read_text(), re.MULTILINE), path
 
 
 def test_nothing_below_the_dataset_knows_how_many_classes_there_are() -> None:
@@ -114,14 +158,15 @@ def test_nothing_below_the_dataset_knows_how_many_classes_there_are() -> None:
 def test_what_all_must_agree_on_is_written_once() -> None:
     homes = {
         "IGNORE": set(),  # VOID, by another name
-        "VOID": {"misc/mask_codes.py"},
+        "VOID": {"misc/codes.py"},
         "IMAGENET_MEAN": {"misc/transforms.py"},
         "IMAGENET_STD": {"misc/transforms.py"},
     }
     for name, expected in homes.items():
-        paths = [
-            path for folder in ("misc", "net", "voc12", "step") for path in python_files(folder)
-        ]
         assignment = re.compile(rf"^{name} = ", re.MULTILINE)
-        found = {str(p.relative_to(ROOT)) for p in paths if assignment.search(p.read_text())}
+        found = {
+            str(path.relative_to(ROOT))
+            for path in MODULES.values()
+            if assignment.search(path.read_text())
+        }
         assert found == expected, name

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -9,27 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.segmentation import SEG_FLAGS, SEG_STEPS
-from tests.tiny import Run, arguments, contents, copy_run, run, start
+from tests.helpers.segmentation import SEG_FLAGS, SEG_STEPS
+from tests.helpers.tiny import Run, arguments, contents, copy_run, run, start
 
 pytestmark = pytest.mark.slow
 
 # Where a run is killed: just before the COUNT-th file that matches PATTERN would get its name.
 KILLS = [
-    ("weights/cam.pth.checkpoint", 2),
+    ("cam.pth.new/checkpoint", 2),
+    ("cam.pth.new/cam.pth", 1),
     ("weights/cam.pth", 1),
     ("cam/*.npy", 4),
     ("scores.json", 1),
     ("cam_vis/*.png", 3),
     ("boundary_label/*.png", 2),
-    ("weights/bes.pth.checkpoint", 2),
-    ("weights/bes.pth", 1),
+    ("bes.pth.new/checkpoint", 2),
+    ("bes.pth.new/bes.pth", 1),
     ("sem_seg/*[0-9].png", 3),
     ("sem_seg/*_crf.png", 2),
 ]
 SEG_KILLS = [
-    ("weights/seg.pth.checkpoint", 2),
-    ("weights/seg.pth", 1),
+    ("seg.pth.new/checkpoint", 2),
+    ("seg.pth.new/seg.pth", 1),
     ("seg/val/last/*[0-9].png", 2),
     ("seg/val/last/*_crf.png", 2),
     ("scores.json", 2),
@@ -37,7 +39,7 @@ SEG_KILLS = [
 KILLER = """
 import os, signal, sys
 from pathlib import Path
-import run_sample, step.train_cam, step.train_bes, step.make_sem_seg
+import run_sample, step.common.runner, step.common.predict
 
 real = os.replace
 
@@ -94,13 +96,13 @@ def test_killed_in_every_step_it_ends_with_the_same_files(
     stderr = killed_at(KILLS, arguments(tiny_dataset, tmp_path))
     for network in ("cam", "bes"):
         for step in (1, 3):
-            assert f"train_{network} goes on after step {step} of 4" in stderr
+            assert f"train_{network}: resuming at step {step} of 4" in stderr
     assert run(tiny_dataset, tmp_path).status == 0
     assert contents(tmp_path) == contents(finished_run.out_dir)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["train_bes"]["images"] == 4  # of the last start, as its seconds are
     assert not list(tmp_path.rglob("*.partial"))
-    assert not list(tmp_path.rglob("*.checkpoint"))
+    assert not list(tmp_path.rglob("*.new"))
 
 
 def test_killed_in_every_step_of_deeplab_it_ends_with_the_same_files(
@@ -111,7 +113,7 @@ def test_killed_in_every_step_of_deeplab_it_ends_with_the_same_files(
     assert whole.status == 0, whole.stderr
     stderr = killed_at(SEG_KILLS, arguments(tiny_dataset, out_dir, *flags))
     for step in (2, 6):
-        assert f"train_seg goes on after step {step} of 8" in stderr
+        assert f"train_seg: resuming at step {step} of 8" in stderr
     assert run(tiny_dataset, out_dir, *flags).status == 0
     for name in ("weights", "seg"):
         ended, expected = (
@@ -126,16 +128,18 @@ def test_killed_in_every_step_of_deeplab_it_ends_with_the_same_files(
     )
     assert found == scored
     assert not list(tmp_path.rglob("*.partial"))
-    assert not list(tmp_path.rglob("*.checkpoint"))
+    assert not list(tmp_path.rglob("*.new"))
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
 def test_no_worker_outlives_a_stopped_training(
     tiny_dataset: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     flags = ["--num_workers=2", "--cam_num_epoches=1000", "--steps=train_cam"]
     process = start(["run_sample.py", *arguments(tiny_dataset, tmp_path, *flags)])
-    wait_for(tmp_path, "weights/cam.pth.checkpoint", process)
+    wait_for(tmp_path, "weights/cam.pth.new/checkpoint", process)
     if number is signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does
     else:
@@ -144,8 +148,16 @@ def test_no_worker_outlives_a_stopped_training(
     assert process.returncode == status
     assert wait_until_alone(process.pid)
     assert "Traceback" not in stderr
-    if number is signal.SIGINT:
-        assert stderr.endswith("Run the same command again to go on.\n")
+    if number is not signal.SIGKILL:
+        assert "leaked" not in stderr
+        assert stderr.endswith("Run the same command again to resume.\n")
+        (step,) = re.findall(r"train_cam: stopped at step (\d+) of 2000; a checkpoint", stderr)
+        again = start(["run_sample.py", *arguments(tiny_dataset, tmp_path, *flags)])
+        assert again.stderr is not None
+        while f"train_cam: resuming at step {step} of 2000" not in again.stderr.readline():
+            assert again.poll() is None
+        again.kill()
+        again.communicate(timeout=60)
 
 
 def test_no_worker_outlives_a_killed_step(
@@ -160,30 +172,3 @@ def test_no_worker_outlives_a_killed_step(
     process.kill()
     process.communicate(timeout=60)
     assert wait_until_alone(process.pid)
-
-
-def test_stopped_while_it_deletes_for_overwrite_it_can_go_on(
-    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
-    before = contents(out_dir)
-    unlink = Path.unlink
-
-    def stop_at_the_fifth(path: Path, missing_ok: bool = False) -> None:
-        if path.suffix == ".png":
-            left.pop()
-            if not left:
-                raise KeyboardInterrupt
-        unlink(path, missing_ok)
-
-    flags = ["--beta=10", "--steps=make_sem_seg"]
-    with monkeypatch.context() as patch:
-        left = [0] * 5
-        patch.setattr(Path, "unlink", stop_at_the_fifth)
-        assert run(tiny_dataset, out_dir, *flags, "--overwrite").status == 130
-    assert len(contents(out_dir)) == len(before) - 4
-    stopped = run(tiny_dataset, out_dir, *flags)
-    assert stopped.status == 2
-    assert "--beta was 5.0, is 10.0" in stopped.stderr
-    assert run(tiny_dataset, out_dir, "--steps=make_sem_seg").status == 0
-    assert contents(out_dir) == before

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny import Run, contents, copy_dataset, copy_run, run, states
+from step.run import NOTES
+from tests.helpers.tiny import Run, contents, copy_dataset, copy_run, run, states
 from voc12.classes import VOC_CLASSES
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
@@ -50,7 +51,7 @@ def test_every_step_leaves_its_files_and_no_other(finished_run: Run) -> None:
         there = {path.name for path in (finished_run.out_dir / folder).iterdir()}
         assert there - {"settings.json", "sources.json"} == set(names), folder
     others = {path.name for path in finished_run.out_dir.iterdir()} - made.keys()
-    assert others == {"scores.json", "tags.npz", "sample_train_eval.log"}
+    assert others == {"scores.json", "sample_train_eval.log", NOTES}
 
 
 def test_masks_are_palette_pngs_of_the_images_size_and_classes(
@@ -96,12 +97,23 @@ def test_the_run_ends_with_one_table(finished_run: Run) -> None:
     scores = scores_of(finished_run.out_dir)
     lines = finished_run.stdout.strip().splitlines()
     assert lines[0].split() == ["step", "images", "seconds", "result"]
-    assert [line.split()[0] for line in lines[2:]] == [
-        "train_cam", "make_cam", "eval_cam", "make_boundary_label", "train_bes", "make_sem_seg",
-        "eval_sem_seg",
+    assert [line.split()[:2] for line in lines[2:10]] == [
+        [step, "done"]
+        for step in ("train_cam", "make_cam", "eval_cam", "make_confident_regions",
+                     "make_boundary_label", "train_bes", "make_sem_seg", "eval_sem_seg")
     ]  # fmt: skip
     before, after = (100 * scores["eval_sem_seg"][key] for key in ("miou", "miou_crf"))
-    assert lines[-1].endswith(f"mIoU {before:.1f}, after CRF {after:.1f}")
+    assert lines[9].endswith(f"mIoU {before:.1f}, after CRF {after:.1f}")
+
+
+def test_the_run_ends_with_the_places_to_look_at(finished_run: Run) -> None:
+    lines = finished_run.stdout.strip().splitlines()[11:]
+    assert [line.rpartition("  ")[0].strip() for line in lines] == [
+        "pseudo masks", "scores", "contact sheets",
+    ]  # fmt: skip
+    assert [line.rpartition("  ")[2] for line in lines] == [
+        str(finished_run.out_dir / name) for name in ("sem_seg", "scores.json", "panels")
+    ]
 
 
 def test_bars_on_the_console_and_lines_in_the_log(finished_run: Run) -> None:
@@ -122,11 +134,12 @@ def test_a_second_start_writes_nothing_and_builds_no_network(
     tiny_dataset: Path, out_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = states(out_dir)
-    monkeypatch.setattr("step.networks.build_backbone", None)
+    monkeypatch.setattr("net.backbone.build_backbone", None)
     again = run(tiny_dataset, out_dir)
     assert again.status == 0
     assert states(out_dir) == before
-    assert "eval_sem_seg" in again.stdout.splitlines()[-1]
+    rows = again.stdout.strip().splitlines()[2:10]
+    assert {row.split()[1] for row in rows} == {"kept"}
 
 
 def test_contact_sheets_are_made_again_only_of_what_changed(
@@ -134,7 +147,7 @@ def test_contact_sheets_are_made_again_only_of_what_changed(
 ) -> None:
     before = states(out_dir)
     with monkeypatch.context() as patch:
-        patch.setattr("step.networks.build_backbone", None)
+        patch.setattr("net.backbone.build_backbone", None)
         assert run(tiny_dataset, out_dir, "--panels=2").status == 0
     assert states(out_dir) == before
     mask = out_dir / "sem_seg" / f"{IDS[0]}.png"
@@ -154,12 +167,12 @@ def test_a_sheet_that_cannot_be_drawn_costs_neither_table_nor_status(
     done = run(own_dataset, out_dir, *flags, f"--bes_weights_name={out_dir / 'other.pth'}")
     assert done.status == 0
     assert "eval_sem_seg" in done.stdout
-    assert "contact sheets (--panels) are there: The weights in" in done.stderr
+    assert "contact sheets (--panels) were not written: The weights in" in done.stderr
     (own_dataset / "ImageSets" / "Segmentation" / "train.txt").unlink()
     done = run(own_dataset, out_dir, *flags, "--chainer_eval_set=train_aug")
     assert done.status == 0
     assert "eval_sem_seg" in done.stdout
-    assert "contact sheets (--panels) are there: No list" in done.stderr
+    assert "contact sheets (--panels) were not written: No list" in done.stderr
 
 
 @pytest.mark.slow
@@ -190,7 +203,8 @@ def test_a_changed_setting_is_named_and_nothing_is_lost(
     stopped = run(tiny_dataset, out_dir, flag)
     assert stopped.status == 2
     assert f"{flag.split('=')[0]} was" in stopped.stderr
-    assert "Pass --overwrite to redo it" in stopped.stderr
+    assert "Nothing was started, and nothing was changed." in stopped.stderr
+    assert "--overwrite" in stopped.stderr
     assert states(out_dir) == before
 
 
@@ -206,7 +220,7 @@ def test_another_seed_starts_from_the_cams_of_the_first(
     refused = run(tiny_dataset, tmp_path / "second", *flags)
     assert refused.status == 2
     remedy = ["--train_cam_pass", "no", "--make_cam_pass", "no"]
-    assert f"take the CAMs as they are ({' '.join(remedy)})" in refused.stderr
+    assert f"to use the existing results as they are: {' '.join(remedy)}\n" in refused.stderr
     second = run(tiny_dataset, tmp_path / "second", *flags, *remedy)
     assert second.status == 0, second.stderr
     assert states(first) == before
@@ -242,7 +256,7 @@ def test_overwrite_with_the_same_settings_makes_the_same_files(
     tiny_dataset: Path, out_dir: Path
 ) -> None:
     before, old = contents(out_dir), states(out_dir)
-    assert run(tiny_dataset, out_dir, "--overwrite").status == 0
+    assert run(tiny_dataset, out_dir, "--overwrite=all").status == 0
     assert contents(out_dir) == before
     kept = {name for name, state in states(out_dir).items() if old[name] == state}
     records = {name for name in before if name.endswith("settings.json")}
@@ -267,7 +281,7 @@ def test_a_changed_saliency_map_is_noticed(own_dataset: Path, out_dir: Path) -> 
     before = states(out_dir)
     stopped = run(own_dataset, out_dir)
     assert stopped.status == 2
-    assert "its input changed: saliency maps" in stopped.stderr
+    assert "the saliency maps of 1 image changed" in stopped.stderr
     assert states(out_dir) == before
 
 
@@ -277,7 +291,7 @@ def test_changed_weights_are_noticed_by_what_was_made_from_them(
     assert run(tiny_dataset, out_dir, "--seed=6", "--steps=train_cam", "--overwrite").status == 0
     stopped = run(tiny_dataset, out_dir, "--steps=make_cam,make_boundary_label")
     assert stopped.status == 2
-    assert "its input changed: cam weights" in stopped.stderr
+    assert "make_cam: the classifier's weights changed (--seed was 5, is 6)" in stopped.stderr
 
 
 def test_masks_of_a_second_list_go_beside_those_of_the_first(
@@ -287,7 +301,7 @@ def test_masks_of_a_second_list_go_beside_those_of_the_first(
     flags = ["--infer_list=val", "--chainer_eval_set=val"]
     assert run(tiny_dataset, out_dir, *flags).status == 0
     after = states(out_dir / "sem_seg")
-    assert {name: after[name] for name in before} == before
+    assert {n for n in before if after[n] != before[n]} == {"settings.json"}
     assert after.keys() - before.keys() == {f"{i}{s}.png" for i in VAL_IDS for s in ("", "_crf")}
     assert scores_of(out_dir)["eval_sem_seg"]["images"] == 3
 
@@ -318,7 +332,7 @@ def test_a_partial_run_keeps_what_other_steps_said(tiny_dataset: Path, out_dir: 
     for step in ("train_cam", "make_cam", "train_bes", "make_sem_seg", "eval_sem_seg"):
         assert after[step] == before[step]
     rows = partial.stdout.strip().splitlines()[2:]
-    assert [row.split()[0] for row in rows] == ["eval_cam"]
+    assert [row.split()[0] for row in rows[: rows.index("")]] == ["eval_cam"]
     assert "chosen classes" in rows[0]
 
 

@@ -3,17 +3,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 import run_sample
-from misc.config import Config
+from misc.config import config_from
 from misc.errors import UserError
-from run_sample import STEPS, make_parser, requested_steps
-from step.report import ScoreFile
-from step.runner import results_table
-from tests.tiny import ROOT, run
+from run_sample import make_parser, requested_steps
+from step import STEPS
+from step.common.runner import DONE, KEPT, SKIPPED, Outcome, results_table
+from step.graph import Node, all_steps, full_config_class, step_named
+from tests.helpers.tiny import ROOT, run
 
+Config: Any = full_config_class()
 PIPELINE = [
     "train_cam", "make_cam", "eval_cam", "make_boundary_label", "train_bes", "make_sem_seg",
     "eval_sem_seg",
@@ -35,11 +38,14 @@ OUR_FLAGS = [
 
 
 def names(*flags: str) -> list[str]:
-    return [step.name for step in requested_steps(make_parser().parse_args(flags))]
+    """The steps that are asked for, without those that only run with another one."""
+    args = make_parser().parse_args(flags)
+    passes = {s: value for s in STEPS if (value := getattr(args, f"{s}_pass", None)) is not None}
+    return [s.name for s in requested_steps(args.steps, passes) if not s.runs_with]
 
 
-def help_text() -> str:
-    parser = make_parser()
+def help_text(*, is_short: bool = False) -> str:
+    parser = make_parser(is_short=is_short)
     parser.formatter_class = lambda prog: run_sample.argparse.HelpFormatter(prog, width=200)
     return parser.format_help()
 
@@ -73,7 +79,7 @@ def test_a_pass_flag_that_is_neither_yes_nor_no_is_refused(
 def test_numbers_on_the_command_line_are_numbers() -> None:
     # In the reference --beta, --exp_times and --cam_scales stayed strings.
     flags = ["--beta", "10", "--exp_times", "4", "--cam_scales", "1,0.5"]
-    config = run_sample.config_from_args(make_parser().parse_args(flags))
+    config: Any = config_from(vars(make_parser().parse_args(flags)), Config)
     for value, expected in (
         (config.beta, 10.0), (config.exp_times, 4), (config.cam_scales, (1.0, 0.5)),
     ):  # fmt: skip
@@ -83,13 +89,54 @@ def test_numbers_on_the_command_line_are_numbers() -> None:
 
 def test_steps_runs_just_those_named_in_the_order_of_the_pipeline() -> None:
     assert names("--steps", "eval_sem_seg,make_sem_seg") == ["make_sem_seg", "eval_sem_seg"]
-    assert names("--steps", "make_cam", "--make_cam_pass", "no") == ["make_cam"]
+    steps = ["--steps", "make_cam,eval_cam"]
+    assert names(*steps, "--make_cam_pass", "no") == ["eval_cam"]
+    assert names("--steps", "make_cam", "--make_cam_pass", "no") == []
 
 
-@pytest.mark.parametrize("value", ["make_cams", "make_cam,evaluate", "", ","])
+def test_a_step_that_only_runs_with_another_has_no_flag() -> None:
+    steps = [step.name for step in requested_steps(["make_boundary_label"])]
+    assert steps == ["make_confident_regions", "make_boundary_label"]
+    assert "--make_confident_regions_pass" not in help_text()
+
+
+@pytest.mark.parametrize("value", ["make_cams", "make_cam,evaluate", "", ",", "make_submission"])
 def test_unknown_or_no_steps_are_refused_by_name(value: str) -> None:
-    with pytest.raises(UserError, match=f"{value.split(',')[-1]}.*There are train_cam, make_cam"):
+    with pytest.raises(
+        UserError, match=f"{value.split(',')[-1]}.*The steps are train_cam, make_cam"
+    ):
         names("--steps", value)
+
+
+def test_the_short_help_has_the_steps_and_about_twenty_flags() -> None:
+    text = help_text(is_short=True)
+    shown = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
+    switches = [flag for flag in shown if flag.endswith("_pass")]
+    assert len(switches) == len([step for step in all_steps() if not step.runs_with])
+    assert 15 <= len(shown) - len(switches) <= 30
+    assert "--help all shows every flag" in text
+    assert "--theta_scale" not in text
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--sem_seg_bg_tresh=0.3", "Did you mean --sem_seg_bg_thres"),
+        ("--step=make_cam", "Did you mean --steps"),
+        ("--bet=3", "There is no flag --bet. Did you mean --beta"),  # no abbreviations
+        ("--zzz", "There is no flag --zzz.\n"),
+        ("make_cam", "There is no flag make_cam."),
+    ],
+)
+def test_a_mistyped_flag_is_answered_in_a_few_lines(
+    flag: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run_sample.main([flag])
+    assert exit_info.value.code == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert len(text.splitlines()) <= 3
 
 
 @pytest.mark.parametrize("flag", REFERENCE_FLAGS + OUR_FLAGS + [f"{s}_pass" for s in PIPELINE])
@@ -101,6 +148,7 @@ def test_every_setting_is_a_flag_with_a_sentence_of_help() -> None:
     actions = {action.dest: action for action in make_parser()._actions}
     for field in dataclasses.fields(Config):
         assert len(actions[field.name].help or "") > 5, field.name
+    assert all(len(action.help or "") > 5 for action in actions.values())
 
 
 def test_help_is_instant_it_never_loads_torch() -> None:
@@ -118,6 +166,7 @@ def test_help_is_instant_it_never_loads_torch() -> None:
 def test_workers_get_ready_while_torch_is_loaded(tmp_path: Path, demo: bool) -> None:
     code = f"""
 import sys, run_sample
+run_sample.require_photographs = lambda root: None
 def prepare(num_workers):
     print(num_workers, "torch" in sys.modules)
     sys.exit(0)
@@ -133,8 +182,8 @@ run_sample.main([*data, "--out_dir", {str(tmp_path / "out")!r}, "--num_workers=3
 
 
 def test_workers_that_read_do_not_wait_for_torchvision() -> None:
-    modules = ", ".join(step.module for step in STEPS)
-    code = f"import sys, {modules}; sys.exit('torchvision' in sys.modules)"
+    modules = ", ".join(f"step.{name}" for name in STEPS)
+    code = f"import sys, {modules}, step.common.predict; sys.exit('torchvision' in sys.modules)"
     finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
     assert finished.returncode == 0, finished.stderr
 
@@ -149,7 +198,7 @@ def test_no_path_of_anybodys_machine_is_a_default() -> None:
     ("flags", "message"),
     [
         ([], "--data_root"),
-        (["--voc12_root", "no/such/folder"], "--data_root no/such/folder is no folder"),
+        (["--voc12_root", "no/such/folder"], "--data_root no/such/folder is not a folder"),
         (["--steps", "make_masks"], "unknown step make_masks"),
         (["--window_size", "12"], "--window_size 12"),
         (["--sem_seg_out_dir", "a", "--cam_vis_dir", "a"], "--sem_seg_out_dir"),
@@ -188,12 +237,12 @@ def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(
     def interrupt(*_args: object, **_kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("step.train_cam.build_classifier", interrupt)
+    monkeypatch.setattr("step.common.networks.pretrained_backbone", interrupt)
     finished = run(tiny_dataset, tmp_path)
     assert finished.status == 130
-    assert finished.stderr.endswith("Run the same command again to go on.\n")
+    assert finished.stderr.endswith("Run the same command again to resume.\n")
     finished = run(tiny_dataset, tmp_path, "--overwrite")
-    assert finished.stderr.endswith("Run the same command again, without --overwrite, to go on.\n")
+    assert finished.stderr.endswith("Run the same command again to resume.\n")
 
 
 def test_a_full_disk_is_the_users_to_mend(
@@ -202,10 +251,10 @@ def test_a_full_disk_is_the_users_to_mend(
     def fail(*_args: object) -> None:
         raise OSError(28, "No space left on device", "cam.pth")
 
-    monkeypatch.setattr("step.train_cam.save_weights", fail)
+    monkeypatch.setattr("misc.weights.save_weights", fail)
     finished = run(tiny_dataset, tmp_path, "--steps=train_cam", "--cam_num_epoches=1")
     assert finished.status == 2
-    assert "No space left on device: 'cam.pth'. Make room" in finished.stderr
+    assert "No space left on device: 'cam.pth'. Free some space" in finished.stderr
 
 
 def test_what_may_not_be_read_is_named_and_no_room_asked_for(
@@ -218,7 +267,7 @@ def test_what_may_not_be_read_is_named_and_no_room_asked_for(
     finished = run(tiny_dataset, tmp_path)
     assert finished.status == 2
     path = tiny_dataset / "ImageSets" / "Segmentation" / "train_aug.txt"
-    assert f"Check that {path} is what it should be and its permissions" in finished.stderr
+    assert f"Check {path} and its permissions" in finished.stderr
     assert "room" not in finished.stderr
 
 
@@ -228,22 +277,29 @@ def test_a_programming_error_keeps_its_traceback(
     def fail(*_args: object) -> None:
         raise OSError("not of the disk")
 
-    monkeypatch.setattr("step.train_cam.save_weights", fail)
+    monkeypatch.setattr("misc.weights.save_weights", fail)
     with pytest.raises(OSError, match="not of the disk"):
         run(tiny_dataset, tmp_path, "--steps=train_cam", "--cam_num_epoches=1")
 
 
-def test_the_table_has_a_row_a_step_of_what_is_known(tmp_path: Path) -> None:
-    scores = ScoreFile(tmp_path / "scores.json")
-    scores.put("train_cam", {"images": 80, "seconds": 2.0, "loss": 0.5})
-    assert results_table(scores, ["train_cam", "make_cam"]).splitlines()[2:] == [
-        "train_cam  80      2.0      loss 0.5000",
-        "make_cam   -       0.0",
+def test_the_table_says_what_became_of_each_step() -> None:
+    cam, maps, bes = (
+        Node(step_named(name), cast(Any, None)) for name in ("train_cam", "make_cam", "train_bes")
+    )
+    outcomes = [
+        Outcome(cam, DONE, {"loss": 0.5}, 80, 2.0),
+        Outcome(maps, SKIPPED),
+        Outcome(bes, KEPT, {"loss": 0.25, "images": 80, "seconds": 9.0}),
+    ]
+    assert results_table(outcomes).splitlines()[2:] == [
+        "train_cam  done     80      2.0      loss 0.5000",
+        "make_cam   skipped  -       -",
+        "train_bes  kept     -       -        loss 0.2500",
     ]
 
 
-def test_steps_name_modules_that_check_inputs_and_run() -> None:
-    for step in STEPS:
-        module = run_sample.importlib.import_module(step.module)
-        assert callable(module.preflight), step.name
-        assert callable(module.run), step.name
+def test_every_step_has_a_name_a_line_of_help_and_a_make() -> None:
+    assert [step.name for step in all_steps()] == list(STEPS)
+    for step in all_steps():
+        assert 5 < len(step.help) < 60, step.name
+        assert callable(step.make), step.name

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from misc.peers import RUN_LOST
-from tests.tiny import ROOT, Run, arguments, contents, copy_run, run, start
+from misc.runtime import RUN_LOST
+from tests.helpers.tiny import ROOT, Run, arguments, contents, copy_run, run, start
 
 pytestmark = pytest.mark.slow
 
@@ -21,8 +21,8 @@ SECONDS = 600  # of patience with a busy machine; no test should need them
 # Two processes as torchrun would start them, from one that has imported what takes long.
 BY_HAND = """
 import os, sys
-import run_sample, step.train_bes, step.make_sem_seg
-from misc.peers import end_process
+import run_sample, step.common.runner, step.common.predict
+from misc.runtime import end_process
 
 PREPARE
 
@@ -61,7 +61,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, ROOT)
 import run_sample
-from misc.peers import end_process
+from misc.runtime import end_process
 
 replace, made = os.replace, []
 
@@ -194,6 +194,43 @@ def test_a_download_that_fails_ends_both_with_one_message(
     assert "Traceback" not in stderr
 
 
+def test_a_refusal_is_heard_under_torchrun(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    flags = arguments(tiny_dataset, out_dir, "--sem_seg_bg_thres=0.3")
+    process = torchrun("--standalone", "--nproc_per_node=2", "run_sample.py", *flags)
+    _, stderr = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert stderr.count("--steps make_sem_seg,eval_sem_seg --overwrite") == 1, stderr
+    assert "Stopped." not in stderr
+    assert contents(out_dir) == contents(finished_run.out_dir)
+
+
+def test_a_stop_of_one_process_is_obeyed_by_both_with_a_checkpoint(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    prepare = """
+import signal
+from misc.training import state
+finite = state.TrainingState.finite
+
+def finite_and_ask(self, loss, done):
+    if os.environ["RANK"] == "1" and done == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return finite(self, loss, done)
+
+state.TrainingState.finite = finite_and_ask
+"""
+    flags = ["--steps=train_cam", "--checkpoint_every=60"]
+    process = by_hand(prepare, *arguments(tiny_dataset, tmp_path / "out", *flags))
+    stdout, stderr = process.communicate(timeout=SECONDS)
+    assert "statuses 143 143" in stdout, stderr
+    assert "train_cam: stopped at step 3 of 4; a checkpoint is kept" in stderr
+    again = run(tiny_dataset, tmp_path / "out", *flags)
+    assert "train_cam: resuming at step 3 of 4" in again.stderr
+
+
 def test_a_killed_rank_ends_the_run_by_name_and_a_new_start_goes_on(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:
@@ -205,7 +242,7 @@ def test_a_killed_rank_ends_the_run_by_name_and_a_new_start_goes_on(
     assert status_of_killed == 1
     assert status == 1
     assert re.search(r"Rank 1 \(process \d+ on .+\) was lost: ", stderr), stderr
-    assert "with the same command, but without --overwrite, to go on." in stderr
+    assert "with the same command to resume." in stderr
     assert re.search(rf"exitcode *: {RUN_LOST} ", stderr), stderr
     unfinished = {k: v for k, v in contents(out_dir).items() if not k.endswith(".partial")}
     finished = contents(finished_run.out_dir)

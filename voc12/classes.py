@@ -18,7 +18,7 @@ def read_class_names(root: Path) -> tuple[str, ...]:
     """Foreground class names of the dataset, in the order of their ids from 1.
 
     Args:
-        root: the dataset's folder; `classes.txt` in it has one name a line.
+        root: the dataset's folder; `classes.txt` in it has one name per line.
 
     Raises:
         UserError: if the file is not UTF-8, is empty, repeats a name or has more than 254 names.
@@ -31,7 +31,7 @@ def read_class_names(root: Path) -> tuple[str, ...]:
     if not names or repeated or len(names) > MAX_CLASSES:
         reason = f"names {', '.join(repeated)} twice" if repeated else f"has {len(names)} names"
         raise UserError(
-            f"{path} {reason}: it needs 1 to {MAX_CLASSES} different names, one a line."
+            f"{path} {reason}: it needs 1 to {MAX_CLASSES} different names, one per line."
         )
     return names
 

@@ -14,6 +14,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from misc.boundary_label import find_no_object
+from misc.codes import VOID
+from misc.errors import UserError
+from misc.images import read_image, read_mask
 from misc.saliency import read_saliency
 from misc.training import Draw
 from misc.transforms import (
@@ -24,12 +27,12 @@ from misc.transforms import (
     resize,
     top_left_crop_box,
 )
-from voc12.files import VocDataset, read_image, read_mask
+from voc12.files import VocDataset
 
-BICUBIC, NEAREST = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
+BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
+NEAREST = Image.Resampling.NEAREST
 BOUNDARY_STRIDE = 4
 RESCALE_RANGE = (0.5, 1.5)  # of the boundary network's training
-IGNORE_FILL = 255
 
 
 def _rng(seed: int, draw: Draw) -> np.random.Generator:
@@ -128,7 +131,7 @@ class BoundaryCrops(Dataset[dict[str, torch.Tensor]]):
         def cut(array: np.ndarray, fill: int) -> np.ndarray:
             return _rescale_flip_cut(array, image.shape[:2], flipped, box, fill)
 
-        codes = cut(read_mask(self.boundary_label_path(image_id)), IGNORE_FILL)
+        codes = cut(read_mask(self.boundary_label_path(image_id)), VOID)
         small = -(-self.crop_size // BOUNDARY_STRIDE)
         sample = {
             "image": _to_tensor(box.cut(image[:, ::-1] if flipped else image, 0)),
@@ -150,8 +153,64 @@ def _rescale_flip_cut(
     return box.cut(resized[:, ::-1] if flipped else resized, fill)
 
 
+class SegmentationCrops(Dataset[dict[str, torch.Tensor]]):
+    """Crops by draw: image uint8 (3,S,S), box int (4,), mask uint8 (S,S), 255 = ignored."""
+
+    def __init__(
+        self,
+        dataset: VocDataset,
+        ids: Sequence[str],
+        mask_path: Callable[[str], Path],
+        crop_size: int,
+        scales: Sequence[float],
+        seed: int,
+    ) -> None:
+        """Describe the crops; each is of the image at one of `scales`, every second one mirrored.
+
+        Around images smaller than the crop, the mask says ignored.
+        """
+        self.dataset = dataset
+        self.ids = list(ids)
+        self.mask_path = mask_path
+        self.crop_size = crop_size
+        self.scales = tuple(scales)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor]:
+        image_id = self.ids[draw[1]]
+        rng = _rng(self.seed, draw)
+        image = read_image(self.dataset.image_path(image_id))
+        mask = self._read_mask(image_id, image.shape[:2])
+        image = rescale(image, self.scales[rng.integers(len(self.scales))], BILINEAR)
+        mask = resize(mask, (image.shape[0], image.shape[1]), NEAREST)
+        box = random_crop_box(image.shape, self.crop_size, rng)
+        if rng.random() < 0.5:
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        return {
+            "image": _to_tensor(box.cut(image, 0)),
+            "box": torch.tensor(box.inside),
+            "mask": torch.from_numpy(box.cut(mask, VOID)),
+        }
+
+    def _read_mask(self, image_id: str, size: tuple[int, ...]) -> np.ndarray:
+        path = self.mask_path(image_id)
+        mask = read_mask(path)
+        largest = int(mask[mask != VOID].max(initial=0))
+        if mask.shape != size:
+            raise UserError(f"{path} is {mask.shape}, but its image is {size}. Make it again.")
+        if largest > self.dataset.num_classes:
+            raise UserError(
+                f"{path} holds class {largest}, but the dataset has {self.dataset.num_classes} "
+                "classes. Check classes.txt and the folder of masks."
+            )
+        return mask
+
+
 class ImagePyramids(Dataset[dict[str, Any]]):
-    """Whole images for inference: image_id, size (H,W), levels [(2,3,h,w) float32 a scale]."""
+    """Whole images for inference: image_id, size (H,W), levels [(2,3,h,w) float32 per scale]."""
 
     def __init__(
         self, dataset: VocDataset, ids: Sequence[str], scales: tuple[float, ...] = (1.0,)

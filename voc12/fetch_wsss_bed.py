@@ -6,22 +6,29 @@ python -m voc12.fetch_wsss_bed --list
 
 import argparse
 import difflib
+import http.client
 import logging
+import shutil
 import sys
+import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.download import fetch
-from misc.errors import UserError
-from misc.log import setup_logging
-from misc.unpack import BadArchive, unpack_pngs
-from misc.workspace import content_digest, write_json
-from voc12.wsss_bed import Asset, assets
+from tqdm import tqdm
+
+from misc.command_line import exit_status
+from misc.errors import MENDABLE, UserError
+from misc.untrusted import unpack_pngs
+from misc.workspace import atomic_write, content_digest, write_json
+from voc12.published_sets import Asset, assets
 
 logger = logging.getLogger(__name__)
 
 BASE_URL = "https://github.com/clovaai/WSSS-BED"
 SOURCE_NAME = "source.json"
+TIMEOUT = 60  # seconds without a byte
+TEMPORARY = (408, 425, 429)  # answers after which trying again helps, as after those from 500 on
 
 
 def find_assets(names: Sequence[str]) -> list[Asset]:
@@ -34,43 +41,71 @@ def find_assets(names: Sequence[str]) -> list[Asset]:
     problems = []
     for name in names:
         if name not in known:
-            close = ", ".join(difflib.get_close_matches(name, known)) or "none close"
-            problems.append(f"There is no set {name} ({close}). --list prints all.")
+            close = ", ".join(difflib.get_close_matches(name, known)) or "none"
+            problems.append(f"Unknown set {name} (similar: {close}). --list prints all.")
     if problems:
         raise UserError("\n".join(problems))
     return [known[name] for name in names]
 
 
-def fetch_set(asset: Asset, folder: Path, base_url: str, *, retries: int) -> None:
+def download(url: str, target: Path, attempts: int) -> None:
+    """Download a file, which appears when all of it is there.
+
+    Args:
+        url: http or https; redirections are followed.
+        target: file to write.
+        attempts: how often to try while the connection or the server fails.
+
+    Raises:
+        UserError: if the server has no such file, or the last attempt fails.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "sbe"})
+    for attempt in range(1, attempts + 1):
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                length = int(response.headers.get("Content-Length") or 0)
+                bar = tqdm.wrapattr(response, "read", desc=target.name, total=length or None)
+                with bar as body, atomic_write(target) as file:
+                    shutil.copyfileobj(body, file)
+                    if length and file.tell() != length:
+                        raise OSError(f"{file.tell()} of {length} bytes arrived")
+            return
+        except (OSError, http.client.HTTPException) as error:
+            code = getattr(error, "code", 500)
+            is_final = code < 500 and code not in TEMPORARY
+            if is_final or getattr(error, "errno", None) in MENDABLE or attempt == attempts:
+                raise UserError(f"{url} cannot be downloaded: {error}.") from None
+            logger.warning("%s: %s. Trying again.", target.name, error)
+            time.sleep(2**attempt)
+
+
+def fetch_set(asset: Asset, folder: Path, base_url: str, attempts: int) -> None:
     """Fetch one set into `<folder>/<name>/`, unless it is there.
 
-    The archive is fetched into `folder`, resumed if it broke off, and deleted once unpacked, or if
-    it is damaged. `source.json` in the set's folder says where it came from.
+    `source.json` in the set's folder says where it came from.
 
     Raises:
         UserError: if the set cannot be had, or the archive is damaged or hostile.
     """
     target = folder / asset.name
     if target.exists():
-        logger.info("%s is there", target)
+        logger.info("%s is already there", target)
         return
+    folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{asset.name}.zip"
     url = f"{base_url.rstrip('/')}/{asset.path}"
-    if not archive.exists():
-        fetch(url, archive, retries=retries)
-    source = {"url": url, "bytes": archive.stat().st_size, "sha256": content_digest(archive)}
     try:
+        download(url, archive, attempts)
+        source = {"url": url, "bytes": archive.stat().st_size, "sha256": content_digest(archive)}
         count = unpack_pngs(archive, target)
-    except BadArchive:
-        archive.unlink()
-        raise
+    finally:
+        archive.unlink(missing_ok=True)
     write_json(target / SOURCE_NAME, source | {"files": count})
-    archive.unlink()
     logger.info("%s: %d files", target, count)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; the exit status."""
+    """Run from the command line and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME", help="sets, as --list prints them")
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder for the sets' folders")
@@ -78,27 +113,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--base_url", default=BASE_URL, help=f"address of the releases (default: {BASE_URL})"
     )
-    parser.add_argument("--retries", type=int, default=5, help="attempts in a row (default: 5)")
+    parser.add_argument(
+        "--attempts", type=int, default=5, help="how many times to try a download (default: 5)"
+    )
     args = parser.parse_args(arguments)
-    setup_logging(None)
     if args.list:
         sys.stdout.writelines(f"{asset.kind} {asset.name}\n" for asset in assets())
         return 0
     if not args.names or args.to is None:
-        parser.error("name one set or more and --to DIR, or pass --list")
-    try:
-        wanted = find_assets(args.names)
-    except UserError as error:
-        logger.error("%s", error.message)
-        return 2
-    failed = 0
-    for asset in wanted:
-        try:
-            fetch_set(asset, args.to, args.base_url, retries=args.retries)
-        except UserError as error:
-            logger.error("%s", error.message)
-            failed += 1
-    return 2 if failed else 0
+        parser.error("pass one or more sets and --to DIR, or --list")
+
+    def work() -> None:
+        failed = []
+        for asset in find_assets(args.names):
+            try:
+                fetch_set(asset, args.to, args.base_url, max(args.attempts, 1))
+            except UserError as error:
+                failed.append(error.message)
+        if failed:
+            raise UserError("\n".join(failed))
+
+    return exit_status(work, "--to")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,28 @@
 """A dataset in VOC layout: which files belong to an image, and how they are read."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from misc.errors import UserError
-from misc.picture_header import END_BYTES, END_MARKS, size_from_header
-from misc.pictures import DECODING_ERRORS, JPEG_OR_PNG, PNG_ONLY, open_picture, open_regular
+from misc.errors import UserError, some_images
 from voc12.classes import read_class_names
 
+CRF_SUFFIX = "_crf"  # of masks after the CRF
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png")
+
+
+def require_photographs(root: Path) -> None:
+    """Refuse a folder that is not a dataset's root.
+
+    Raises:
+        UserError: naming a folder in it that is one, if there is.
+    """
+    if (root / "JPEGImages").is_dir():
+        return
+    inner = [path.parent for path in (*root.glob("*/JPEGImages"), *root.glob("*/*/JPEGImages"))]
+    hint = f" Do you mean --data_root {min(inner)}?" if inner else ""
+    raise UserError(f"--data_root {root} has no folder JPEGImages with photographs.{hint}")
 
 
 @dataclass(frozen=True)
@@ -27,10 +38,12 @@ class VocDataset:
         """The dataset at `root`, with its class names.
 
         Raises:
-            UserError: if `root` is no folder or its classes.txt is bad.
+            UserError: if `root` is not a folder or its classes.txt is bad.
         """
         if not root.is_dir():
-            raise UserError(f"{root} is no folder. --data_root names the folder of JPEGImages.")
+            raise UserError(
+                f"{root} is not a folder. --data_root is the folder that contains JPEGImages."
+            )
         return VocDataset(root, read_class_names(root), saliency_root)
 
     @property
@@ -51,11 +64,11 @@ class VocDataset:
 
     def mask_path(self, image_id: str) -> Path:
         """The exact mask, for scores only."""
-        return self.root / "SegmentationClass" / f"{image_id}.png"
+        return Path(f"{self.root}/SegmentationClass/{image_id}.png")
 
     def augmented_mask_path(self, image_id: str) -> Path:
         """The mask of the augmented set (SBD), falling back to the exact one."""
-        path = self.root / "SegmentationClassAug" / f"{image_id}.png"
+        path = Path(f"{self.root}/SegmentationClassAug/{image_id}.png")
         return path if path.exists() else self.mask_path(image_id)
 
     def saliency_path(self, image_id: str) -> Path:
@@ -66,7 +79,7 @@ class VocDataset:
         """
         if self.saliency_root is None:
             raise ValueError("this dataset was opened without saliency maps")
-        return self.saliency_root / f"{image_id}.png"
+        return Path(f"{self.saliency_root}/{image_id}.png")
 
     def list_path(self, split: str) -> Path:
         """File of a split: a path as it is, else a name under ImageSets/Segmentation.
@@ -79,87 +92,20 @@ class VocDataset:
         return self.root / "ImageSets" / "Segmentation" / f"{split.removesuffix('.txt')}.txt"
 
 
-def read_image(path: Path) -> np.ndarray:
-    """A photograph as uint8 RGB (H,W,3), from a JPEG or PNG whatever its name.
+def mask_paths(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
+    """Where the masks of `ids` lie in a folder of `<id>_crf.png` or of `<id>.png`.
 
-    Gray, CMYK, palette and 16-bit files are converted.
-
-    Raises:
-        UserError: if the file is missing or cannot be decoded.
-    """
-    try:
-        with open_picture(path) as picture:
-            picture.load()
-            # A transparent colour would only make Pillow warn; alpha is no part of a photograph.
-            picture.info.pop("transparency", None)
-            # Pillow would cut off above 255; before its version 11, 16-bit files were of mode I.
-            if picture.mode == "I" or picture.mode.startswith("I;16"):
-                return np.stack([(np.asarray(picture) >> 8).astype(np.uint8)] * 3, axis=-1)
-            return np.array(picture.convert("RGB"))
-    except FileNotFoundError:
-        raise UserError(f"No image {path}. Put it there or take its id off the list.") from None
-    except DECODING_ERRORS as error:
-        raise UserError(f"Cannot read the image {path}: {error}. Replace the file.") from None
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A mask of class ids as uint8 (H,W), 255 = ignore, from a palette or gray PNG.
+    The masks after the CRF are taken where all are there, else the plain ones where all of these
+    are: two kinds are never mixed.
 
     Raises:
-        UserError: if the file is missing, cannot be decoded, or holds colours instead of ids.
+        UserError: if neither is there for all of `ids`.
     """
-    try:
-        with open_picture(path, PNG_ONLY) as picture:
-            if picture.mode not in ("P", "L"):
-                raise UserError(
-                    f"{path} has mode {picture.mode}: a mask is a palette or gray PNG of class ids."
-                )
-            return np.array(picture)
-    except FileNotFoundError:
-        raise UserError(f"No mask {path}. Put it there or score another split.") from None
-    except DECODING_ERRORS as error:
-        raise UserError(f"Cannot read the mask {path}: {error}. Replace the file.") from None
-
-
-def image_size(path: Path, formats: tuple[str, ...] = JPEG_OR_PNG) -> tuple[int, int]:
-    """(H, W) of a picture from its header; nothing is decoded.
-
-    Args:
-        path: the file.
-        formats: what may belong there: PNG, JPEG or both.
-
-    Raises:
-        UserError: if the file is missing, no such picture, or cut off before its end.
-    """
-    try:
-        found = size_from_header(path, formats)
-        if found is not None:
-            return found
-        with open_picture(path, formats) as picture:
-            width, height = picture.size
-            kind = picture.format
-        if _is_cut_off(path, kind):
-            raise UserError(f"{path} is cut off before its end. Replace the file.")
-        return height, width
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing.") from None
-    except DECODING_ERRORS as error:
-        raise UserError(f"{path} is no readable picture ({error}). Replace the file.") from None
-
-
-def _is_cut_off(path: Path, kind: str | None) -> bool:
-    """True if the end mark of a PNG or JPEG is missing and decoding confirms it."""
-    mark = END_MARKS.get(kind or "")
-    if mark is None:
-        return False
-    with open_regular(path) as file:
-        file.seek(0, 2)
-        file.seek(max(file.tell() - END_BYTES, 0))
-        if mark in file.read():
-            return False
-    try:
-        with open_picture(path) as picture:
-            picture.load()
-    except DECODING_ERRORS:
-        return True
-    return False
+    kinds = {suffix: [folder / f"{i}{suffix}.png" for i in ids] for suffix in (CRF_SUFFIX, "")}
+    missing = {}
+    for suffix, paths in kinds.items():
+        missing[suffix] = [path for path in paths if not path.is_file()]
+        if not missing[suffix]:
+            return dict(zip(ids, paths, strict=True))
+    nearest = min(missing.values(), key=len)
+    raise UserError(f"{folder} lacks the masks of {some_images(nearest)}.")

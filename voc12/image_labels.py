@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.errors import UserError
+from misc.codes import VOID
+from misc.errors import UserError, some_images
+from misc.images import read_mask
 from misc.log import progress
-from misc.mask_codes import VOID
 from misc.workspace import atomic_write, stat_digest
-from voc12.files import VocDataset, read_mask
+from voc12.files import VocDataset
 from voc12.tag_table import TAGS_FILE, read_tag_table
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ def read_xml_tags(path: Path, class_names: Sequence[str]) -> np.ndarray:
         names = {str(item.findtext("name", "")).strip() for item in objects}
     except FileNotFoundError:
         raise UserError(
-            f"No tags {path}. Put it there, or a {TAGS_FILE} into the dataset, or pass --tags_from "
-            "masks or --tags_from FILE.npy."
+            f"No tags {path}. Put it there, put a {TAGS_FILE} into the dataset, or pass "
+            "--tags_from masks or --tags_from FILE.npy."
         ) from None
     except ElementTree.ParseError as error:
         raise UserError(f"{path} is not valid XML ({error}). Replace the file.") from None
@@ -72,8 +73,41 @@ def find_tags_source(dataset: VocDataset) -> str:
         return "xml" if any(entry.name.endswith(".xml") for entry in entries) else "csv"
 
 
+class TagCache:
+    """Tags that an earlier run read, in a file; what is new is written by `save` alone."""
+
+    def __init__(self, path: Path) -> None:
+        """Use the file at `path`; it need not exist."""
+        self.path = path
+        self._held: tuple[str, np.ndarray] | None = None
+
+    def get(self, key: str) -> np.ndarray | None:
+        """The tags (N,C) kept under `key`; None without them."""
+        if not self.path.exists():
+            return None
+        try:
+            # Opened here, since np.load leaves a damaged archive open.
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as kept:
+                return kept["tags"] if str(kept["key"]) == key else None
+        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            logger.warning("%s cannot be read (%s) and is made again", self.path, error)
+            return None
+
+    def hold(self, key: str, tags: np.ndarray) -> None:
+        """Take tags (N,C) to keep under `key`."""
+        self._held = key, tags
+
+    def save(self) -> None:
+        """Write what was taken."""
+        if self._held is not None:
+            key, tags = self._held
+            with atomic_write(self.path) as file:
+                np.savez_compressed(file, key=np.array(key), tags=tags)
+            self._held = None
+
+
 def read_tags(
-    dataset: VocDataset, ids: Sequence[str], source: str = "xml", cache: Path | None = None
+    dataset: VocDataset, ids: Sequence[str], source: str = "xml", cache: "TagCache | None" = None
 ) -> dict[str, np.ndarray]:
     """Tags of each image.
 
@@ -83,13 +117,13 @@ def read_tags(
         source: `xml`, `csv` (the dataset's tags.csv), `masks` (SegmentationClassAug, else
             SegmentationClass), or a path to another such .csv or to a `cls_labels.npy` with
             {id: (C,)}.
-        cache: file that keeps tags for the next run; it is used while the sources are unchanged.
+        cache: keeps tags for the next run; it is used while the sources are unchanged.
 
     Returns:
         image_id -> multi-hot float32 (C,).
 
     Raises:
-        UserError: naming every image whose tags cannot be had.
+        UserError: naming every image whose tags cannot be obtained.
     """
     if source == "csv":
         return _tags_from_file(dataset.root / TAGS_FILE, ids, dataset.class_names)
@@ -102,7 +136,7 @@ def read_tags(
     path_of = dataset.xml_path if source == "xml" else dataset.augmented_mask_path
     paths = [path_of(image_id) for image_id in ids]
     key = f"{source} {','.join(dataset.class_names)} {stat_digest(paths)}"
-    kept = _read_cache(cache, key)
+    kept = None if cache is None else cache.get(key)
     if kept is not None and len(kept) == len(ids):
         return dict(zip(ids, kept, strict=True))
     tags: dict[str, np.ndarray] = {}
@@ -118,21 +152,8 @@ def read_tags(
     if problems:
         raise UserError("\n".join(problems))
     if cache is not None:
-        with atomic_write(cache) as file:
-            np.savez_compressed(file, key=np.array(key), tags=np.stack(list(tags.values())))
+        cache.hold(key, np.stack(list(tags.values())))
     return tags
-
-
-def _read_cache(cache: Path | None, key: str) -> np.ndarray | None:
-    if cache is None or not cache.exists():
-        return None
-    try:
-        # Opened here, since np.load leaves a damaged archive open.
-        with open(cache, "rb") as file, np.load(file, allow_pickle=False) as kept:
-            return kept["tags"] if str(kept["key"]) == key else None
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        logger.warning("%s cannot be read (%s) and is made anew", cache, error)
-        return None
 
 
 def _tags_from_file(
@@ -145,10 +166,8 @@ def _tags_from_file(
     known = read_tag_table(path, class_names) if is_table else read_tags_file(path)
     missing = [image_id for image_id in ids if image_id not in known]
     if missing:
-        remedy = " Add a line for each, with the id alone where no class shows." if is_table else ""
-        raise UserError(
-            f"{path} has no tags for {len(missing)} images, {missing[0]} for one.{remedy}"
-        )
+        remedy = " Add a line for each, with just the id if it shows no class." if is_table else ""
+        raise UserError(f"{path} has no tags for {some_images(missing)}.{remedy}")
     wrong = [i for i in ids if known[i].shape != (num_classes,)]
     if wrong:
         raise UserError(

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from misc.errors import UserError
-from voc12.files import VocDataset
+from voc12.files import CRF_SUFFIX, VocDataset
 from voc12.text import read_lines
 
 logger = logging.getLogger(__name__)
 
-CRF_SUFFIX = "_crf"
 TRAIN_AUG, VAL = "train_aug", "val"  # the lists that a dataset may lack
 OLDER_LINE = re.compile(r"/?JPEGImages/(.+?)\.(?:jpe?g|png)(?:\s.*)?", re.IGNORECASE)
 
@@ -27,7 +26,7 @@ def read_list(path: Path) -> list[str]:
     """
     if not path.is_file():
         what = f"The list {path} is a folder" if path.is_dir() else f"No list {path}"
-        raise UserError(f"{what}. Write one image id a line, or name another list.")
+        raise UserError(f"{what}. Write one image id per line, or choose another list.")
     older_lines = ((line, OLDER_LINE.fullmatch(line)) for line in read_lines(path))
     ids = [line if older is None else older[1] for line, older in older_lines]
     if not ids:
@@ -46,14 +45,14 @@ def check_ids(ids: Sequence[str], source: Path) -> None:
     if len(known) < len(ids):
         seen: set[str] = set()
         repeated = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
-        raise UserError(f"{source} names {repeated[0]} twice. Keep one of the lines.")
+        raise UserError(f"{source} names {repeated[0]} twice. Remove one of the lines.")
     for image_id in ids:
         if "/" in image_id or "\\" in image_id or "\0" in image_id or image_id in (".", ".."):
             raise UserError(f"{source}: {image_id!r} cannot be part of a file name.")
         if image_id.endswith(CRF_SUFFIX) and image_id.removesuffix(CRF_SUFFIX) in known:
             raise UserError(
                 f"{source}: the masks of {image_id!r} and {image_id.removesuffix(CRF_SUFFIX)!r} "
-                f"would have one name ({image_id}.png). Rename one of the images."
+                f"would have the same name ({image_id}.png). Rename one of the images."
             )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from misc.errors import MENDABLE, UserError, with_remedy
-from misc.log import setup_logging
+from misc.command_line import exit_status
+from misc.errors import UserError
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
 from voc12.image_labels import find_tags_source, read_tags
@@ -32,7 +32,7 @@ def make_cls_labels(
     Args:
         dataset: the dataset.
         splits: list files or names.
-        source: where tags come from, as of `read_tags`, or auto.
+        source: where tags come from, as for `read_tags`, or auto.
         out: the .npy file, a pickled {id: float32 (C,)}.
         replace: whether another file of that name is replaced.
 
@@ -48,41 +48,32 @@ def make_cls_labels(
     made = io.BytesIO()
     np.save(made, content, allow_pickle=True)
     if not replace and out.exists() and out.read_bytes() != made.getvalue():
-        raise UserError(f"{out} is there and holds something else. Name a file with --out.")
+        raise UserError(f"{out} exists already and holds something else. Choose a file with --out.")
     with atomic_write(out) as file:
         file.write(made.getvalue())
     return len(ids)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; the exit status."""
+    """Run from the command line and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument(
         "--data_root", "--voc12_root", dest="root", type=Path, required=True, help="the dataset"
     )
     parser.add_argument(
-        "--out", type=Path, help=f"file to write, an old one too (default: a new {DEFAULT_OUT})"
+        "--out", type=Path, help=f"file to write or replace (default: a new {DEFAULT_OUT})"
     )
     parser.add_argument("--splits", nargs="+", default=["train_aug", "val"], help="lists")
     parser.add_argument("--tags_from", default="auto", help="auto, xml, csv, masks or a file")
     args = parser.parse_args(arguments)
-    setup_logging(None)
-    try:
-        dataset = VocDataset.open(args.root)
-        out = args.out or DEFAULT_OUT
-        count = make_cls_labels(
-            dataset, args.splits, args.tags_from, out, replace=args.out is not None
-        )
+
+    def work() -> None:
+        dataset, out = VocDataset.open(args.root), args.out or DEFAULT_OUT
+        replace = args.out is not None
+        count = make_cls_labels(dataset, args.splits, args.tags_from, out, replace=replace)
         logger.info("wrote the tags of %d images to %s", count, out)
-    except UserError as error:
-        logger.error("%s", error)
-        return 2
-    except OSError as error:
-        if error.errno not in MENDABLE:
-            raise
-        logger.error("%s", with_remedy(error, "--out"))
-        return 2
-    return 0
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from misc.errors import MENDABLE, UserError, with_remedy
-from misc.log import setup_logging
+from misc.command_line import exit_status
+from misc.errors import UserError
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
 from voc12.lists import augmented_ids
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def make_list(dataset: VocDataset, out: Path | None = None) -> Path:
-    """Write the ids of SegmentationClassAug without val, one a line.
+    """Write the ids of SegmentationClassAug without val, one per line.
 
     Args:
         dataset: the dataset.
@@ -35,32 +35,23 @@ def make_list(dataset: VocDataset, out: Path | None = None) -> Path:
     if out is None:
         out = dataset.list_path("train_aug")
         if out.exists():
-            raise UserError(f"{out} exists already. Name another file with --out.")
+            raise UserError(f"{out} exists already. Choose another file with --out.")
     with atomic_write(out) as file:
         file.write("".join(f"{image_id}\n" for image_id in ids).encode())
     return out
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; the exit status."""
+    """Run from the command line and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument(
         "--data_root", "--voc12_root", dest="root", type=Path, required=True, help="the dataset"
     )
     parser.add_argument("--out", type=Path, help="file to write")
     args = parser.parse_args(arguments)
-    setup_logging(None)
-    try:
-        logger.info("wrote %s", make_list(VocDataset.open(args.root), args.out))
-    except UserError as error:
-        logger.error("%s", error)
-        return 2
-    except OSError as error:
-        if error.errno not in MENDABLE:
-            raise
-        logger.error("%s", with_remedy(error, "--out"))
-        return 2
-    return 0
+    return exit_status(
+        lambda: logger.info("wrote %s", make_list(VocDataset.open(args.root), args.out))
+    )
 
 
 if __name__ == "__main__":

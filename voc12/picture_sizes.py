@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from misc.errors import UserError
-from misc.pictures import JPEG_OR_PNG, PNG_ONLY
-from voc12.files import VocDataset, image_size
+from misc.images import JPEG_OR_PNG, PNG_ONLY, image_size
+from voc12.files import VocDataset
 
 Size = tuple[int, int]
 
@@ -20,7 +20,7 @@ def _one_of_equals(size: Size) -> Size:
 
 
 class PictureSizes:
-    """(H,W) of one picture an image id, from its header, or what is wrong with it, in words."""
+    """(H,W) of one picture per image id, from its header, or what is wrong with it, in words."""
 
     def __init__(
         self, path_of: Callable[[str], Path], formats: tuple[str, ...] = JPEG_OR_PNG

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import UserError
-from misc.pictures import DECODING_ERRORS, JPEG_OR_PNG
-from misc.visualize import voc_palette
+from misc.images import DECODING_ERRORS, JPEG_OR_PNG, voc_palette
 from misc.workspace import atomic_write
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
@@ -26,7 +25,7 @@ def submission_suffix(path: Path) -> str:
     """The part of an archive's name that says its kind.
 
     Raises:
-        UserError: if it is neither of the kinds that the server takes.
+        UserError: if it is not a kind that the server takes.
     """
     for suffix in SUFFIXES:
         if path.name.endswith(suffix) and path.name != suffix:
@@ -62,7 +61,7 @@ def write_submission(
     if problems:
         shown = "\n  ".join(problems[:10])
         raise UserError(
-            f"{path} is not written: {len(problems)} masks are not as the server takes them.\n"
+            f"{path} was not written: the server would not accept {len(problems)} masks.\n"
             f"  {shown}\nRun make_seg for them again."
         )
     with atomic_write(path) as file:
@@ -84,11 +83,11 @@ def _problem_of(content: bytes, size: tuple[int, int], num_classes: int) -> str 
         return f"is a {kind} of mode {mode}, not a palette PNG"
     expected = voc_palette().ravel().tolist()
     if palette != expected[: len(palette)] or 3 * int(mask.max()) >= len(palette):
-        return "has another palette than VOC's"
+        return "does not have VOC's palette"
     if mask.shape != size:
-        return f"is {mask.shape}, its image {size}"
+        return f"is {mask.shape}, but its image is {size}"
     if mask.max() > num_classes:
-        return f"holds {mask.max()}, but classes end at {num_classes}"
+        return f"holds {mask.max()}, but the last class is {num_classes}"
     return None
 
 

@@ -15,7 +15,7 @@ from misc.errors import UserError
 
 TAGS_FILE = "tags.csv"
 HEADER = "id,class"
-FORMAT = f"The first line is {HEADER}, then one line an image: its id and its class names."
+FORMAT = f"The first line is {HEADER}, then one line per image: its id and its class names."
 
 
 def read_tag_table(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -29,7 +29,8 @@ def read_tag_table(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarr
         image_id -> multi-hot float32 (C,).
 
     Raises:
-        UserError: if the file is missing, no such table, names an image twice or an unknown class.
+        UserError: if the file is missing or not such a table, or names an image twice or an
+            unknown class.
     """
     column = {name: index for index, name in enumerate(class_names)}
     columns: dict[str, list[int]] = {}
@@ -38,7 +39,9 @@ def read_tag_table(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarr
         if not image_id:
             raise UserError(f"{path}, line {line}, has classes but no id. Add it.")
         if image_id in columns:
-            raise UserError(f"{path}, line {line}, names {image_id} again. Keep one line an image.")
+            raise UserError(
+                f"{path}, line {line}, names {image_id} again. Keep one line per image."
+            )
         unknown = sorted(set(names) - column.keys())
         if unknown:
             raise UserError(
@@ -70,4 +73,4 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error}). Save it as UTF-8.") from None
     except csv.Error as error:
-        raise UserError(f"{path} is no table of commas ({error}). {FORMAT}") from None
+        raise UserError(f"{path} is not comma-separated text ({error}). {FORMAT}") from None

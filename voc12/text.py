@@ -1,4 +1,4 @@
-"""Text files that users write: one entry a line."""
+"""Text files that users write: one entry per line."""
 
 from pathlib import Path
 

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.benchmarks.common import machine_info, markdown_table
+from tests.helpers.paths import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
 ROWS = (
     "random_walk", "crf", "boundary_label", "sem_seg", "train_bes", "make_cam", "evaluation",
     "grid", "startup", "from_coco", "gpu",
@@ -40,7 +40,7 @@ def run(names: Sequence[str], folder: Path, *, quick: bool, squarings: int) -> l
         sys.stdout.write(f"\n$ python {' '.join(command[1:])}\n")
         sys.stdout.flush()
         start = time.monotonic()
-        if subprocess.run(command, cwd=REPOSITORY, check=False).returncode != 0:
+        if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
             failed.append(name)
         sys.stdout.write(f"{name}: {time.monotonic() - start:.0f} s\n")
     return failed

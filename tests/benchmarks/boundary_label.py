@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate
 
 from misc.boundary_label import make_boundary_label, make_confident_regions
 from misc.crf import SEED_CRF, DenseCrf
+from misc.images import read_image
 from misc.saliency import read_saliency
 from tests.benchmarks.common import Report, copy_rate, make_parser, time_call
 from tests.benchmarks.crf import bytes_an_iteration
@@ -28,7 +29,6 @@ from tests.benchmarks.inputs import (
     run_step,
     write_dataset,
 )
-from voc12.files import read_image
 
 FOREGROUND, BACKGROUND, WINDOW, SCALE, DIFFERENCE, EDGE = 0.30, 0.07, 13, 0.30, 0.10, 0.5
 

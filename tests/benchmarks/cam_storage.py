@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from misc.cam_files import CamFolder, read_cams, write_irn
+from misc.images import image_size
 from tests.benchmarks.common import Report, make_parser
-from voc12.files import image_size
 
 THRESHOLD = 0.21
 WAYS = {

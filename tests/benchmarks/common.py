@@ -20,8 +20,8 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from misc.memory import keep_freed_memory
-from tests.memory import MIB, Growth, measured_memory
+from misc.runtime import keep_freed_memory
+from tests.helpers.memory import MIB, Growth, measured_memory
 
 T = TypeVar("T")
 NOT_MEASURED = "not measured"

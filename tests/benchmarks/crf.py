@@ -5,24 +5,21 @@ python -m tests.benchmarks.crf [--quick] [--json FILE] [--device cuda]
 
 import argparse
 import importlib.util
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
 from misc.crf import SEED_CRF, CrfParams, DenseCrf
-from misc.mean_field import bilateral_filter, gaussian_filter
+from misc.crf.mean_field import bilateral_filter, gaussian_filter
 from tests.benchmarks.common import Report, copy_rate, make_parser, time_call
+from tests.helpers.paths import ROOT, SHARED
 
-REPOSITORY = Path(__file__).parents[2]
-SHARED = Path(os.environ.get("SBE_SHARED", REPOSITORY.parent / "shared"))
-GOLDEN = REPOSITORY / "tests" / "golden" / "g6_crf.npz"
+GOLDEN = ROOT / "tests" / "golden" / "g6_crf.npz"
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Image (H,W,3) and two labellings (H,W) of it, as label synthesis has them."""
 

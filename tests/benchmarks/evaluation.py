@@ -13,14 +13,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from misc.cam_files import read_cams
+from misc.images import read_mask
 from misc.metrics import ConfusionMatrix, ThresholdSweep
-from tests.benchmarks.common import (
-    Report,
-    copy_rate,
-    make_parser,
-    measure_once,
-    time_call,
-)
+from tests.benchmarks.common import Report, copy_rate, make_parser, measure_once, time_call
 from tests.benchmarks.inputs import (
     NUM_CLASSES,
     QUICK_SCALE,
@@ -29,7 +24,6 @@ from tests.benchmarks.inputs import (
     run_step,
     write_dataset,
 )
-from voc12.files import read_mask
 
 CLASSES = NUM_CLASSES + 1
 THRESHOLDS = tuple(((np.arange(100) + 0.5) / 100).tolist())

@@ -30,7 +30,7 @@ LINKS_A_FILE = 30_000  # ext4 takes 65,000
 ANNOTATIONS = (7, 7, 8)  # of one image after another
 CORNERS = 30
 CROWD_EVERY = 100
-READ_ALONE = "import sys; from pathlib import Path; from voc12.coco_index import read_index; " \
+READ_ALONE = "import sys; from pathlib import Path; from voc12.from_coco.index import read_index;" \
     "read_index(Path(sys.argv[1]))"  # fmt: skip
 
 

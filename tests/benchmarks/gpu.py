@@ -15,6 +15,7 @@ from torch import nn
 
 from misc.boundary_label import make_confident_regions
 from misc.crf import SEED_CRF, DenseCrf
+from misc.images import read_mask
 from misc.random_walk import random_walk_many
 from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
@@ -39,8 +40,7 @@ from tests.benchmarks.inputs import (
     write_dataset,
     write_weights,
 )
-from tests.memory import MIB
-from voc12.files import read_mask
+from tests.helpers.memory import MIB
 
 TARGETS: dict[str, dict[str, float]] = {
     "walk, ms an image": {"at_most": 5},
@@ -48,12 +48,7 @@ TARGETS: dict[str, dict[str, float]] = {
     "make_boundary_label, images a second": {"at_least": 30},
     "make_sem_seg, images a second": {"at_least": 30},
 }
-OTHERS = (
-    "dense squarings, N = 11,750, float32",
-    "make_sem_seg in bf16",
-    "train_cam",
-    "train_bes",
-)
+OTHERS = ("dense squarings, N = 11,750, float32", "make_sem_seg in bf16", "train_cam", "train_bes")
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -172,7 +167,6 @@ class Measurer:
             f"--backbone={self.backbone}", f"--backbone_weights={weights}",
             f"--precision={precision}", f"--{name}_num_epoches=1", f"--{name}_crop_size={crop}",
             f"--{name}_learning_rate=0.001", f"--boundary_label_dir={labels}",
-            "--val_list=there_is_none",
         )  # fmt: skip
 
     def _run(self, step: str, folder: str, *flags: str) -> dict[str, float]:

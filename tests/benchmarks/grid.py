@@ -14,13 +14,11 @@ from PIL import Image
 from scipy import ndimage
 
 from misc.cam_files import CamFolder
+from misc.images import read_mask, write_palette_png
 from misc.metrics import ConfusionMatrix
 from misc.saliency import read_saliency
-from misc.threshold_grid import ThresholdGrid
-from misc.visualize import write_palette_png
-from misc.wsss_bed import make_wsss_bed_mask
+from misc.wsss_bed import ThresholdGrid, make_wsss_bed_mask
 from tests.benchmarks.common import Report, make_parser, measure_once, time_call
-from voc12.files import read_mask
 
 CLASSES = 21
 ACT = tuple((np.arange(50) / 50).tolist())

@@ -13,16 +13,15 @@ from PIL import Image
 from torch import nn
 
 import run_sample
-from misc.cam_files import write_irn
-from misc.cam_maps import derive_cam, resize
-from misc.cam_record import Cams
-from misc.checkpoint import save_weights
-from misc.visualize import write_palette_png
+from misc.cam_files import Cams, write_irn
+from misc.cam_files.maps import derive_cam, resize
+from misc.images import write_palette_png
+from misc.weights import save_weights
 from net.backbone import build_backbone
 from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
+from tests.helpers.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 PHOTOGRAPH = "2007_000011"
 QUICK_SCALE = 0.2
 NUM_CLASSES = 20

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from misc.saliency import read_saliency
-from tests.sets import write_map
+from tests.helpers.sets import write_map
 
 VARIANTS = ("binarised", "blurred", "inverse")
 BLUR = 8.0  # pixels

@@ -15,12 +15,12 @@ import torch
 
 from misc.boundary_label import regions_to_mask
 from misc.cam_files import read_cams
-from misc.cam_maps import resize
+from misc.cam_files.maps import resize
 from misc.crf import MASK_CRF, DenseCrf
+from misc.images import read_image, write_palette_png
 from misc.pseudo_mask import scores_to_regions
 from misc.random_walk import random_walk
 from misc.transforms import image_pyramid
-from misc.visualize import write_palette_png
 from net.boundary import BoundaryNetwork
 from tests.benchmarks.common import Report, count_flops, make_parser, matmul_rate, time_call
 from tests.benchmarks.inputs import (
@@ -41,7 +41,6 @@ from tests.benchmarks.random_walk import (
     relative_error,
     square,
 )
-from voc12.files import read_image
 
 BACKGROUND_SCORE = 0.21
 

@@ -4,8 +4,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from misc.cam_files import write_irn
-from misc.cam_record import Cams
+from misc.cam_files import Cams, write_irn
 from tests.benchmarks import cam_storage
 
 SIZE = (40, 56)

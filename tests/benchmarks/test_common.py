@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from misc.memory import keep_freed_memory
+from misc.runtime import keep_freed_memory
 from tests.benchmarks import common, random_walk
-from tests.memory import CLEAR_REFS
+from tests.helpers.memory import CLEAR_REFS
 
 
 def test_time_call_gives_the_median_after_the_warmup(monkeypatch: pytest.MonkeyPatch) -> None:

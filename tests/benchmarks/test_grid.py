@@ -9,7 +9,7 @@ import pytest
 from misc.cam_files import CamFolder
 from tests.benchmarks import grid
 from tests.benchmarks.saliency_variants import VARIANTS, main, vary
-from tests.sets import write_map
+from tests.helpers.sets import write_map
 
 
 def test_quick_run_writes_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

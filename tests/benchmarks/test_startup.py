@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from misc.images import read_mask
 from tests.benchmarks import startup
-from voc12.files import VocDataset, read_mask
+from voc12.files import VocDataset
 from voc12.image_labels import read_tags
 from voc12.lists import split_ids
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from misc.boundary_label import make_boundary_label
-from misc.optim import PolySgd
+from misc.training import PolySgd
 from misc.transforms import normalize_crops
 from net.boundary import BoundaryNetwork
 from net.losses import boundary_loss
@@ -34,7 +34,7 @@ from tests.benchmarks.inputs import (
     read_picture,
     write_dataset,
 )
-from tests.memory import MIB
+from tests.helpers.memory import MIB
 from voc12.dataloader import BoundaryCrops
 from voc12.files import VocDataset
 

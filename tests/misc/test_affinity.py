@@ -1,15 +1,13 @@
 """Search paths, affinities and the transition against the reference's records and by definition."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from misc.affinity import affinity_matrix, search_paths, transition_matrix
+from tests.helpers.paths import GOLDEN
 
 Arrays = dict[str, np.ndarray]
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")

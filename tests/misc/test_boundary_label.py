@@ -9,18 +9,18 @@ from PIL import Image
 
 from misc.boundary_label import (
     UNSURE,
-    BoundaryLabel,
     make_boundary_label,
     make_confident_regions,
     regions_to_mask,
     window_proportions,
 )
+from misc.codes import BoundaryLabel
 from misc.crf import DenseCrf
 from misc.errors import UserError
+from tests.helpers.paths import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
-G1 = REPOSITORY / "tests" / "golden" / "g1_boundary_label" / "default"
-GOLDEN = REPOSITORY / "tests" / "golden"
+G1 = ROOT / "tests" / "golden" / "g1_boundary_label" / "default"
+GOLDEN = ROOT / "tests" / "golden"
 IDS = [f"2007_{index:06d}" for index in range(1, 13)]
 # A window that covers all of a small picture, so that shares are the same everywhere.
 WHOLE = 41
@@ -249,8 +249,7 @@ def test_boundary_needs_more_than_theta_scale_of_both_sides(
 
 
 @pytest.mark.parametrize(
-    ("num_background", "num_foreground", "code"),
-    [(29, 22, AROUND_FOREGROUND), (36, 29, IGNORE)],
+    ("num_background", "num_foreground", "code"), [(29, 22, AROUND_FOREGROUND), (36, 29, IGNORE)]
 )
 def test_ties_of_shares_fall_as_in_float32(
     num_background: int, num_foreground: int, code: int

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from misc.random_walk import (
     random_walk,
     random_walk_many,
 )
+from tests.helpers.paths import GOLDEN
 
 Arrays = dict[str, np.ndarray]
-GOLDEN = Path(__file__).parents[1] / "golden"
 KINDS = [
     "24x31_random",
     "24x31_smooth",

@@ -16,8 +16,8 @@ from misc.saliency import (
     read_saliency,
     sobel_magnitude,
 )
+from tests.helpers.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 LEVELS = np.arange(0, 255, 17, dtype=np.uint8).reshape(3, 5)
 
 
@@ -152,13 +152,13 @@ def test_jpegs_are_read_whatever_their_name(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "BMP", "EPS"])
 def test_other_formats_are_refused_whatever_their_name(tmp_path: Path, kind: str) -> None:
     Image.new("L", (6, 4), 153).save(tmp_path / "map.png", kind)
-    with pytest.raises(UserError, match=r"map\.png: it is no intact JPEG or PNG\. Replace"):
+    with pytest.raises(UserError, match=r"map\.png: it is not an intact JPEG or PNG\. Replace"):
         read_saliency(tmp_path / "map.png")
 
 
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "map.png")
-    with pytest.raises(UserError, match=r"map\.png: it is no regular file\. Replace"):
+    with pytest.raises(UserError, match=r"map\.png: it is not a regular file\. Replace"):
         read_saliency(tmp_path / "map.png")
 
 

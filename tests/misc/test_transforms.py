@@ -1,12 +1,9 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from misc.transforms import IMAGENET_MEAN, IMAGENET_STD, image_pyramid, normalize, rescale
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.helpers.paths import GOLDEN
 
 
 def test_normalize_is_the_formula_rounded_once() -> None:

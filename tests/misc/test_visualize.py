@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from misc.boundary_label import BoundaryLabel
+from misc.codes import BoundaryLabel
+from misc.images import voc_palette, write_palette_png
 from misc.visualize import (
     BOUNDARY_LABEL_COLOURS,
     BOUNDARY_LABEL_LEGEND,
@@ -17,8 +18,6 @@ from misc.visualize import (
     make_panel,
     overlay_heat,
     overlay_mask,
-    voc_palette,
-    write_palette_png,
 )
 
 MASK = np.array([[0, 1, 20], [15, 255, 0]], np.uint8)

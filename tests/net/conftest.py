@@ -3,14 +3,13 @@
 import importlib.util
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+from tests.helpers.paths import GOLDEN
 
 
 @pytest.fixture(scope="session")

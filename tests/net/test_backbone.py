@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 from urllib.error import URLError
 
@@ -8,14 +7,8 @@ import torchvision
 from torch import nn
 
 from misc.errors import UserError
-from net.backbone import (
-    ARCHITECTURES,
-    FixedBatchNorm2d,
-    build_backbone,
-    load_backbone_weights,
-)
-
-SHARED = Path(os.environ.get("SBE_SHARED", Path(__file__).parents[3] / "shared"))
+from net.backbone import ARCHITECTURES, FixedBatchNorm2d, build_backbone, load_backbone_weights
+from tests.helpers.paths import SHARED
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -140,7 +133,7 @@ def test_imagenet_without_a_network_says_how_to_get_the_file(
     for hint in (
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",
         "no route to host",
-        f"resnet50-0676ba61.pth on a machine with a network and put it into {tmp_path}",
+        f"resnet50-0676ba61.pth on a machine with internet access and put it into {tmp_path}",
         "--backbone_weights PATH",
     ):
         assert hint in str(error.value)

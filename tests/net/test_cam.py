@@ -1,19 +1,18 @@
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from misc.safe_load import safe_load
 from misc.transforms import image_pyramid
+from misc.untrusted import safe_load
 from net.backbone import build_backbone
 from net.cam import CamClassifier, attention_pool, combine_scales
+from tests.helpers.paths import GOLDEN
 from tests.net.recordings import NETWORK_TOLERANCES, relative_error
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 # Each class is divided by its own maximum, which magnifies what the network's scale hides: the
 # recording is itself 5.5e-6 away from the same computed in float64, and ours 2.7e-6.
 NORMALISED_TOLERANCE = 1e-5

@@ -1,14 +1,13 @@
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from net.losses import BoundaryLoss, boundary_loss, resize_saliency
+from tests.helpers.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ["b4_32", "b3_24x40", "b4_32_nan_sal", "b1_32", "b2_30odd", "b4_32_f64"]
 TERMS = {
     "background": "loss_bg_ground",

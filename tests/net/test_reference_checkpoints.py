@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from misc.checkpoint import load_weights
 from misc.errors import UserError
+from misc.weights import load_weights
 from net.backbone import build_backbone
 from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier

@@ -14,8 +14,8 @@ from net.backbone import build_backbone
 from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2
 from net.segmentation_init import CAFFE_MEAN, caffe_to_torchvision, initialise
+from tests.helpers.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CAFFE_PARTS = {"conv1": "reduce", "conv2": "conv3x3", "conv3": "increase"}
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.segmentation import run_seg
-from tests.tiny import Run
+from tests.helpers.segmentation import run_seg
+from tests.helpers.tiny import Run
 
 
 @pytest.fixture(scope="session")

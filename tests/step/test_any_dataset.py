@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from misc.cam_files import Cams, read_cams, write_irn
-from tests.drawn import SIZE, draw_boxes_dataset, draw_mask
-from tests.segmentation import SEG_FLAGS
-from tests.tiny import Run, run
+from tests.helpers.drawn import SIZE, draw_boxes_dataset, draw_mask
+from tests.helpers.segmentation import SEG_FLAGS
+from tests.helpers.tiny import Run, run
 from voc12.classes import VOC_CLASSES
 
 KITCHEN = ("mug", "tea spoon", "kettle", "whisk", "salt, sea")
@@ -97,7 +97,7 @@ def test_an_image_without_a_line_in_the_table_is_named(kitchen: Path, tmp_path: 
     table.write_text(table.read_text(encoding="utf-8").replace("photo 4", "photo four"))
     stopped = run(root, tmp_path / "out")
     assert stopped.status == 2
-    assert f"{table} has no tags for 1 images, photo 4 for one" in stopped.stderr
+    assert f"{table} has no tags for 1 image (photo 4)" in stopped.stderr
 
 
 def test_tags_from_a_named_table_and_the_same_by_itself_make_the_same_cams(

@@ -1,6 +1,7 @@
 """What a step will write is said before, and refused where it cannot fit."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,10 @@ import pytest
 from PIL import Image
 
 from misc.cam_files import read_cams
-from step.disk_use import SPARE_BYTES, DiskUse, in_words, space_problems
-from tests.tiny import Run, copy_run, run
+from step.artefacts import BOUNDARY_LABELS, CAMS, PSEUDO_MASKS
+from step.common.disk import SPARE_BYTES, DiskUse, in_words, space_problems, use_of
+from step.graph import Node
+from tests.helpers.tiny import Run, copy_run, run, states
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
 
@@ -22,8 +25,8 @@ def folder_bytes(folder: Path, ending: str) -> int:
 def test_each_step_says_what_it_will_write_before_it_does(finished_run: Run) -> None:
     log = (finished_run.out_dir / "sample_train_eval.log").read_text()
     for step, what in (
-        ("make_cam", "CAMs"), ("make_boundary_label", "confident regions"),
-        ("make_boundary_label", "boundary labels"), ("make_sem_seg", "masks"),
+        ("make_cam", "CAMs"), ("make_confident_regions", "confident regions"),
+        ("make_boundary_label", "boundary labels"), ("make_sem_seg", "pseudo masks"),
     ):  # fmt: skip
         said = log.index(f"{step}: the {what} of 8 images will take about 0.")
         assert said < log.index(f"{step}: done")
@@ -34,11 +37,15 @@ def test_what_is_said_of_cams_is_what_they_take(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[DiskUse] = []
-    monkeypatch.setattr("step.runner.announce", lambda _step, uses: said.extend(uses))
+
+    def note(node: Node, todo: Sequence[str]) -> None:
+        said.extend(filter(None, [use_of(node, todo)]))
+
+    monkeypatch.setattr("step.common.runner.announce_use", note)
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     for flags in (["--cam_dtype=float16"], ["--cam_high_res=no"], []):
         said.clear()
-        done = run(tiny_dataset, out_dir, "--steps=make_cam", "--overwrite", *flags)
+        done = run(tiny_dataset, out_dir, "--steps=make_cam", "--overwrite", "all", *flags)
         assert done.status == 0, done.stderr
         assert len(said) == 1
         assert said[0].num_images == 8
@@ -59,22 +66,23 @@ def test_the_first_step_that_does_not_fit_is_named_once_a_disk(
     free = SPARE_BYTES + 10**9
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
     uses = [
-        DiskUse(what, tmp_path / "not" / "there" / what, "--flag", 7, num_bytes)
-        for what, num_bytes in (("CAMs", 6 * 10**8), ("masks", 5 * 10**8), ("labels", 1))
+        DiskUse(what, tmp_path / "not" / "there" / what.flag, 7, num_bytes)
+        for what, num_bytes in ((CAMS, 6 * 10**8), (PSEUDO_MASKS, 5 * 10**8), (BOUNDARY_LABELS, 1))
     ]
     assert space_problems(uses[:1]) == []
     (problem,) = space_problems(uses)
-    assert f"{uses[1].folder}: the masks of 7 images need 0.5 GB (1.4 GB with what" in problem
-    assert f"but {tmp_path} has 1.3 GB free. Make room or name another --flag." in problem
+    assert f"{uses[1].folder}: the pseudo masks of 7 images need 0.5 GB (1.4 GB with" in problem
+    remedy = "Free some space or choose another --sem_seg_out_dir."
+    assert f"but {tmp_path} has 1.3 GB free. {remedy}" in problem
 
 
 def test_cams_that_do_not_fit_are_offered_smaller_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=0))
-    (problem,) = space_problems([DiskUse("CAMs", tmp_path, "--cam_out_dir", 82_081, 10**11)])
+    (problem,) = space_problems([DiskUse(CAMS, tmp_path, 82_081, 10**11)])
     assert "need 100.0 GB" in problem
-    assert "--cam_dtype float16 and --cam_high_res no take less" in problem
+    assert "--cam_dtype float16 and --cam_high_res no make them smaller" in problem
 
 
 def test_sizes_are_readable() -> None:
@@ -95,17 +103,17 @@ def test_a_disk_that_smaller_cams_fit_on_is_enough(
     assert run(tiny_dataset, out_dir, *flags, "--cam_high_res=no").status == 0
 
 
-def test_overwriting_needs_only_what_the_new_files_take_more(
+def test_overwriting_needs_room_for_the_new_files_beside_the_old(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     free = SPARE_BYTES + (1 << 16)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+    before = states(out_dir)
     flags = ["--steps=make_cam,make_sem_seg", "--overwrite"]
-    assert run(tiny_dataset, out_dir, *flags).status == 0
-    for path in sorted((out_dir / "cam").glob("*.npy"))[:6]:
-        path.unlink()
-    assert "the CAMs of 8 images need" in run(tiny_dataset, out_dir, *flags).stderr
+    assert run(tiny_dataset, out_dir, *flags).status == 0  # nothing is stale
+    assert "the CAMs of 8 images need" in run(tiny_dataset, out_dir, *flags, "all").stderr
+    assert states(out_dir) == before
 
 
 @pytest.mark.parametrize(
@@ -148,8 +156,7 @@ def test_cam_files_of_other_storage_are_not_mixed(
     assert run(tiny_dataset, out_dir, *half, "--overwrite").status == 0
     assert read_cams(out_dir / "cam" / f"{IDS[0]}.npy", size_of(tiny_dataset), num_classes=20)
     stopped = run(tiny_dataset, out_dir, "--steps=make_cam", "--cam_high_res=no")
-    assert "--cam_dtype was float16, is float32" in stopped.stderr
-    assert "--cam_high_res" not in stopped.stderr
+    assert "make_cam: --cam_dtype was float16, is float32\n" in stopped.stderr
 
 
 def size_of(root: Path) -> tuple[int, int]:

@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from misc.images import read_mask
 from misc.metrics import ConfusionMatrix
-from step.eval_seg import summary
-from step.report import describe
-from step.scores import spread
-from tests.segmentation import VAL_IDS, notes_of, run_seg, scores_of
-from tests.tiny import Run, copy_dataset, copy_run
-from voc12.files import read_mask
+from step.common.scores import spread
+from step.eval_seg import EvalSeg, summary
+from tests.helpers.segmentation import VAL_IDS, notes_of, run_seg, scores_of
+from tests.helpers.tiny import Run, copy_dataset, copy_run
 
 CHOSEN = (0, 8, 10)  # background, cat, cow
 
@@ -63,8 +62,7 @@ def test_mean_and_spread_are_over_the_seeds(segmented: Run) -> None:
             assert found["seeds"] == 2
             assert found["mean"] == pytest.approx(np.mean(values))
             assert found["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
-    row = segmented.stdout.strip().splitlines()[-1]
-    assert row.startswith("eval_seg")
+    (row,) = (line for line in segmented.stdout.splitlines() if line.startswith("eval_seg"))
     assert row.index("last mIoU") < row.index("best on val mIoU")
     assert " +- " in row
 
@@ -75,6 +73,7 @@ def test_the_best_never_stands_alone_and_one_seed_has_no_spread() -> None:
         for c, m in (("last", 0.25), ("best", 0.5))
     ]
     both = summary(runs)
+    describe = EvalSeg().describe
     assert describe(both) == "last mIoU 25.0; best on val mIoU 50.0"
     assert describe(summary(runs[:1])) == "last mIoU 25.0"
     assert both["last"]["miou"] == {"mean": 0.25, "std": None, "seeds": 1}
@@ -96,7 +95,7 @@ def test_weights_of_somebody_else_get_neither_best_nor_notes_of_an_older_trainin
     if not record_is_there:
         (weights / "seg_seed0.pth.json").unlink()
     before = {path: path.read_bytes() for path in weights.iterdir()}
-    done = run_seg(tiny_dataset, tmp_path, "--seg_seeds=0", "--overwrite", "--seg_crf=no")
+    done = run_seg(tiny_dataset, tmp_path, "--seg_seeds=0", "--overwrite", "all", "--seg_crf=no")
     assert done.status == 0, done.stderr
     scores = scores_of(done)
     assert [run["checkpoint"] for run in scores["runs"]] == ["last"]

@@ -1,3 +1,4 @@
+import re
 import shutil
 import tarfile
 import zipfile
@@ -11,16 +12,23 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from misc.checkpoint import load_weights
 from misc.crf import DEEPLAB_CRF, DenseCrf
+from misc.images import read_image, read_mask, voc_palette
 from misc.runtime import Runtime
 from misc.transforms import normalize
-from misc.visualize import voc_palette
+from misc.weights import load_weights
 from net.backbone import build_backbone
 from net.deeplab_v2 import DeepLabV2
-from tests.segmentation import SEG_FLAGS, VAL_IDS, run_seg, scores_of
-from tests.tiny import Run, copy_dataset, copy_run, needs_pydensecrf, run, states, watch_crfs_here
-from voc12.files import read_image, read_mask
+from tests.helpers.segmentation import SEG_FLAGS, VAL_IDS, run_seg, scores_of
+from tests.helpers.tiny import (
+    Run,
+    copy_dataset,
+    copy_run,
+    needs_pydensecrf,
+    run,
+    states,
+    watch_crfs_here,
+)
 from voc12.lists import read_list
 from voc12.submission import FOLDER
 
@@ -103,7 +111,7 @@ def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
     monkeypatch: pytest.MonkeyPatch,
     free_cores: int,
 ) -> None:
-    crf = watch_crfs_here(monkeypatch, "step.make_seg", free_cores)
+    crf = watch_crfs_here(monkeypatch, free_cores)
     out_dir = copy_run(segmented.out_dir, tmp_path / "out")
     shutil.rmtree(out_dir / "seg")
     done = run_seg(tiny_dataset, out_dir, STEP, ONE_SEED, "--num_workers=1")
@@ -119,7 +127,7 @@ def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
 @pytest.mark.parametrize(
     ("flag", "has_threads"),
     [
-        ("--crf=auto", True),
+        ("--crf=torch", True),
         ("--seg_crf=no", True),
         pytest.param("--crf=pydensecrf", False, marks=needs_pydensecrf),
     ],
@@ -152,8 +160,8 @@ def test_masks_of_other_weights_or_settings_are_refused_by_name(
     out_dir = copy_run(segmented.out_dir, tmp_path / "out")
     before = states(out_dir)
     for flag, named in (
-        ("--seg_test_scales=1", "--seg_test_scales was [1.0, 0.5], is [1.0]"),
-        ("--seg_test_flip", "--seg_test_flip was False, is True"),
+        ("--seg_test_scales=1", "--seg_test_scales was 1,0.5, is 1"),
+        ("--seg_test_flip", "--seg_test_flip was no, is yes"),
     ):
         refused = run_seg(tiny_dataset, out_dir, STEP, ONE_SEED, flag)
         assert refused.status == 2
@@ -163,7 +171,7 @@ def test_masks_of_other_weights_or_settings_are_refused_by_name(
     (weights / "seg_seed1.pth").replace(weights / "seg_seed0.pth")
     refused = run_seg(tiny_dataset, out_dir, STEP, ONE_SEED)
     assert refused.status == 2
-    assert "its input changed: weights" in refused.stderr
+    assert "the segmentation network's weights changed" in refused.stderr
 
 
 def test_without_weights_it_says_where_to_get_them(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -180,7 +188,7 @@ def test_weights_and_masks_of_somebody_else_are_used(
     flags = (f"--seg_weights_name={weights}", "--seg_crf=no")
     done = run_seg(tiny_dataset, tmp_path / "a", *flags)
     assert done.status == 0, done.stderr
-    assert "using the weights found at" in done.stderr
+    assert re.search("^train_seg +taken as they are", done.stderr, re.MULTILINE)
     assert scores_of(done)["initialisation"] == "unknown"
     made = tmp_path / "a" / "seg" / "val" / "last"
     plugged = tmp_path / "b" / "seg" / "val" / "last"
@@ -248,5 +256,5 @@ def test_an_archive_of_bad_masks_is_not_written(
     refused = run_seg(tiny_dataset, out_dir, STEP, ONE_SEED, archive)
     assert refused.status == 2
     assert f"{bad} is a PNG of mode L, not a palette PNG" in refused.stderr
-    assert "is of val, not of test" in refused.stderr
+    assert "has masks of val, not of test" in refused.stderr
     assert not list(tmp_path.glob("x*"))

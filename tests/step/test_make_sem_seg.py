@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.tiny import Run, copy_run, run, watch_crfs_here
+from tests.helpers.tiny import Run, copy_run, run, watch_crfs_here
 
 MOST_DIFFERING = 1e-4  # of all pixels
 
@@ -35,7 +36,7 @@ def test_the_order_of_work_on_a_gpu_gives_the_same_files(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loaders read ahead, this process does walks in groups and the CRFs, workers write."""
-    for module in ("misc.runtime", "step.make_boundary_label", "step.make_sem_seg"):
+    for module in ("misc.runtime.device", "step.make_confident_regions", "step.make_sem_seg"):
         monkeypatch.setattr(f"{module}.is_accelerator", lambda _device: True)
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     folders = {
@@ -65,7 +66,7 @@ def test_crfs_are_done_beside_the_network_where_it_leaves_a_core(
     free_cores: int,
     crfs_here: int,
 ) -> None:
-    crf = watch_crfs_here(monkeypatch, "step.make_sem_seg", free_cores)
+    crf = watch_crfs_here(monkeypatch, free_cores)
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     flags = ("--steps=make_sem_seg", "--num_workers=1", f"--sem_seg_out_dir={tmp_path / 'masks'}")
     assert run(tiny_dataset, out_dir, *flags).status == 0
@@ -84,7 +85,7 @@ def test_cams_are_read_beside_the_network(
     def refuse(*_arguments: object, **_settings: object) -> None:
         raise AssertionError("CAMs are read in the process of the network")
 
-    monkeypatch.setattr("step.make_sem_seg.read_cams", refuse)
+    monkeypatch.setattr("step.common.results.read_cams", refuse)
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     flags = ("--steps=make_sem_seg", "--num_workers=1", f"--sem_seg_out_dir={tmp_path / 'masks'}")
     assert run(tiny_dataset, out_dir, *flags).status == 0
@@ -123,4 +124,5 @@ def test_masks_of_two_crfs_are_not_mixed(
     assert "--crf was torch, is pydensecrf" in stopped.stderr
     same = run(tiny_dataset, out_dir, "--steps=make_boundary_label,make_sem_seg", "--crf=torch")
     assert same.status == 0, same.stderr
-    assert "make_sem_seg: nothing to do" in same.stderr
+    assert re.search("^make_sem_seg +current", same.stderr, re.MULTILINE)
+    assert "Nothing to do." in same.stderr

@@ -1,12 +1,12 @@
 """Weights that were deleted, plugged in or never finished, through the command line."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from misc.workspace import WeightsFile, read_json, write_json
-from tests.tiny import Run, contents, copy_run, run, states
+from tests.helpers.tiny import Run, contents, copy_run, run, states
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def test_without_weights_cams_of_other_settings_are_refused_by_name(
     before = states(out_dir)
     stopped = run(tiny_dataset, out_dir, flag)
     assert stopped.status == 2
-    assert f"What {out_dir / 'cam'} holds was made otherwise" in stopped.stderr
-    assert f"{flag.split('=')[0]} was" in stopped.stderr
-    assert "Pass --overwrite to redo it, name another --cam_out_dir" in stopped.stderr
+    assert re.search(rf"make_cam: .*{flag.split('=')[0]} was", stopped.stderr)
+    elsewhere = f"to keep them and make new ones elsewhere: --cam_out_dir {out_dir / 'cam_new'}"
+    assert elsewhere in stopped.stderr
     assert states(out_dir) == before
 
 
@@ -68,9 +68,9 @@ def test_plugged_in_cams_give_no_weights_to_the_boundary_network(
     flags = [f"--cam_out_dir={theirs}", "--bes_backbone=cam"]
     stopped = run(tiny_dataset, tmp_path / "out", *flags)
     assert stopped.status == 2
-    assert f"none is trained where CAMs were put into {theirs}" in stopped.stderr
+    assert f"none is trained, since you put CAMs into {theirs}" in stopped.stderr
     assert (
-        "Name its weights with --cam_weights_name, or leave out --bes_backbone cam"
+        "Pass its weights with --cam_weights_name, or leave out --bes_backbone cam"
         in stopped.stderr
     )
     shutil.copy(finished_run.out_dir / "weights" / "cam.pth", tmp_path)
@@ -93,50 +93,77 @@ def test_a_file_put_where_a_training_was_stopped_is_the_users(
     theirs = weights.read_bytes()
     flags = [f"--steps=train_{network}", "--overwrite"]
     with monkeypatch.context() as patch:
-        patch.setattr(f"step.train_{network}.train", interrupt)
-        assert run(tiny_dataset, out_dir, *flags).status == 130
-    assert not weights.exists()
-    assert weights.with_name(f"{weights.name}.json").exists()
-    weights.write_bytes(theirs)
-    assert run(tiny_dataset, out_dir, *flags).status == 0
-    assert weights.read_bytes() == theirs
+        patch.setattr("misc.training.train", interrupt)
+        assert run(tiny_dataset, out_dir, *flags, "--seed=7").status == 130
+    weights.unlink()
+    weights.write_bytes(theirs + b"\0")
+    done = run(tiny_dataset, out_dir, *flags, "--seed=7")
+    assert done.status == 0
+    assert re.search(rf"^train_{network} +taken as they are", done.stderr, re.MULTILINE)
+    assert weights.read_bytes() == theirs + b"\0"
 
 
 def test_a_stopped_training_goes_on_although_older_cams_are_all_there(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    shutil.rmtree(out_dir / "weights")
     flags = ["--steps=train_cam", "--seed=6"]
     with monkeypatch.context() as patch:
-        patch.setattr("step.train_cam.save_weights", interrupt)
-        assert run(tiny_dataset, out_dir, *flags, "--overwrite").status == 130
+        patch.setattr("misc.weights.save_weights", interrupt)
+        assert run(tiny_dataset, out_dir, *flags).status == 130
     done = run(tiny_dataset, out_dir, *flags)
     assert done.status == 0
-    assert "train_cam goes on after step 3 of 4" in done.stderr
+    assert "resumes the training that was stopped" in done.stderr
+    assert "train_cam: resuming at step 3 of 4" in done.stderr
     assert (out_dir / "weights" / "cam.pth").exists()
 
 
-def test_a_training_state_that_a_kill_left_behind_is_removed(
-    tiny_dataset: Path, finished_run: Run, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("network", ["cam", "bes"])
+def test_old_weights_stay_whole_until_a_new_training_has_ended(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, network: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
-    states_left = [out_dir / "weights" / f"{name}.pth.checkpoint" for name in ("cam", "bes")]
-    for path in states_left:
-        path.write_bytes(b"state")
-    assert run(tiny_dataset, out_dir, "--steps=train_cam,train_bes").status == 0
-    assert not any(path.exists() for path in states_left)
+    before = states(out_dir)
+    flags = [f"--steps=train_{network}", "--overwrite", "--seed=6"]
+    with monkeypatch.context() as patch:
+        patch.setattr("misc.weights.save_weights", interrupt)
+        stopped = run(tiny_dataset, out_dir, *flags)
+    assert stopped.status == 130
+    assert stopped.stderr.endswith("Stopped. Run the same command again to resume.\n")
+    assert states(out_dir).items() >= before.items()
+    assert run(tiny_dataset, out_dir, f"--steps=train_{network}").status == 0  # the old settings
+    done = run(tiny_dataset, out_dir, *flags)
+    assert done.status == 0
+    assert f"train_{network}: resuming at step 3 of 4" in done.stderr
+    names = {path.name for path in (out_dir / "weights").iterdir()}
+    assert names == {"cam.pth", "cam.pth.json", "bes.pth", "bes.pth.json"}
 
 
-def test_weights_of_a_record_without_a_seal_are_ours(
-    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+def test_a_stopped_training_of_other_settings_is_not_thrown_away_unasked(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As earlier versions wrote it."""
-    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
-    weights = WeightsFile(out_dir / "weights" / "cam.pth", "--cam_weights_name")
-    content = read_json(weights.record_path)
-    assert content.pop("weights") == weights.state_digest()
-    write_json(weights.record_path, content)
-    assert not weights.is_foreign()
-    stopped = run(tiny_dataset, out_dir, "--steps=train_cam", "--seed=6")
-    assert stopped.status == 2
-    assert "--seed was 5, is 6" in stopped.stderr
+    steps = "--steps=train_cam"
+    with monkeypatch.context() as patch:
+        patch.setattr("misc.weights.save_weights", interrupt)
+        assert run(tiny_dataset, tmp_path, steps).status == 130
+    refused = run(tiny_dataset, tmp_path, steps, "--seed=6")
+    assert refused.status == 2
+    assert "train_cam: stopped training: --seed was 5, is 6" in refused.stderr
+    assert "--train_cam_pass no" not in refused.stderr  # there are no weights to use
+    assert run(tiny_dataset, tmp_path, steps, "--seed=6", "--overwrite").status == 0
+
+
+def test_a_training_that_failed_before_it_began_is_no_obstacle(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """Following `pass --backbone_weights FILE` must not end in another refusal."""
+    spoiled = tmp_path / "spoiled.pth"
+    spoiled.write_bytes(b"no weights")
+    flags = ["--steps=train_cam", "--cam_num_epoches=1"]
+    failed = run(tiny_dataset, tmp_path / "out", *flags, f"--backbone_weights={spoiled}")
+    assert failed.status == 2
+    assert "--backbone_weights: Cannot read weights from" in failed.stderr
+    assert not (tmp_path / "out").exists()
+    assert run(tiny_dataset, tmp_path / "out", *flags).status == 0

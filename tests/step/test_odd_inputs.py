@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from misc.cam_files import read_cams
-from tests.tiny import Run, contents, copy_dataset, run
+from tests.helpers.tiny import Run, contents, copy_dataset, run
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
 GRAY_JPEG, CMYK_JPEG, WITHOUT_CLASS, BLACK_SALIENCY = IDS[:4]
@@ -113,7 +113,7 @@ def test_any_string_is_an_id(finished: Run, image_id: str) -> None:
 def test_fewer_images_than_a_batch_still_train(finished: Run) -> None:
     scores = json.loads((finished.out_dir / "scores.json").read_text())
     assert scores["train_cam"]["images"] == 16  # two epochs of all eight
-    assert "batches of 8: there are no more images" in finished.stderr
+    assert "batches of 8 only: there are no more images" in finished.stderr
 
 
 def test_an_image_without_a_class_is_background_everywhere(

@@ -11,17 +11,17 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from misc.cam_convert import main as convert
-from misc.safe_load import safe_load as read_record
+from misc.cam_files.convert import main as convert
+from misc.images import read_mask
+from misc.untrusted import safe_load as read_record
 from net.backbone import build_backbone
 from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
-from tests.cam_writers import WRITERS
-from tests.sets import all_ids
-from tests.tiny import Run, run
-from voc12.files import read_mask
+from tests.helpers.cam_writers import WRITERS
+from tests.helpers.paths import GOLDEN
+from tests.helpers.sets import all_ids
+from tests.helpers.tiny import Run, run
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 ROUNDED = {"clip_es": 0.005, "drs": 0.05, "oaa_png": 0.02}
 NEEDS_FLAG = ("psa_crf",)  # a key 0 may be background or the first class, which no image here shows
 
@@ -156,7 +156,7 @@ def test_an_image_without_a_png_is_an_image_without_classes(
             assert path.read_bytes() == (tmp_path / "a" / made / path.name).read_bytes()
     told = [line for line in done["a"].stderr.splitlines() if "without classes" in line]
     assert len(told) == len(set(told))
-    assert any(f"{partly_empty}: 1 of 8 images, {empty_ids[0]} for one" in line for line in told)
+    assert any(f"{partly_empty}: 1 of 8 images (first: {empty_ids[0]})" in line for line in told)
     assert "without classes" not in done["b"].stderr
 
 
@@ -165,8 +165,8 @@ def test_so_it_is_in_the_benchmark(tiny_dataset: Path, partly_empty: Path, tmp_p
     flags.append(f"--benchmark_cams=theirs={partly_empty}:oaa_png")
     done = run(tiny_dataset, tmp_path / "out", "--steps=benchmark", *flags)
     assert done.status == 0, done.stderr
-    assert "1 of 8 images, " in done.stderr
-    assert "taken for images without classes" in done.stderr
+    assert "1 of 8 images (first: " in done.stderr
+    assert "treated as images without classes" in done.stderr
 
 
 @pytest.mark.parametrize("steps", ["eval_cam", "make_cam,eval_cam"])

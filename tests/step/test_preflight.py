@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from misc.safe_load import safe_load
-from tests.tiny import ARTEFACTS, Run, copy_dataset, copy_run, run
+from misc.untrusted import safe_load
+from tests.helpers.tiny import ARTEFACTS, Run, copy_dataset, copy_run, run
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
 
@@ -65,19 +65,23 @@ def said(stopped: Run) -> str:
     ("spoil", "file", "message"),
     [
         (Path.unlink, "JPEGImages/{}.jpg", "is missing"),
-        (Path.unlink, "Sal/{}.png", "is missing. Put it there, pass --sal_root, or"),
+        (
+            Path.unlink,
+            "Sal/{}.png",
+            "is missing. Put maps of the images' sizes there, pass --sal_root",
+        ),
         (Path.unlink, "Annotations/{}.xml", "or pass --tags_from masks"),
         (Path.unlink, "SegmentationClass/{}.png", "score another split with --chainer_eval_set"),
-        (cut_off, "JPEGImages/{}.jpg", "is cut off before its end. Replace the file"),
-        (cut_off, "Sal/{}.png", "is cut off before its end. Replace the file"),
+        (cut_off, "JPEGImages/{}.jpg", "is truncated. Replace the file"),
+        (cut_off, "Sal/{}.png", "is truncated. Replace the file"),
         (cut_off, "Annotations/{}.xml", "is not valid XML"),
         (cut_off, "SegmentationClass/{}.png", "Replace the file"),
-        (lambda path: path.write_bytes(b"words"), "JPEGImages/{}.jpg", "is no readable picture"),
-        (lambda path: path.write_bytes(b""), "Sal/{}.png", "is no readable picture"),
-        (lambda path: as_kind(path, "EPS"), "JPEGImages/{}.jpg", "no intact JPEG or PNG"),
-        (lambda path: as_kind(path, "TIFF"), "Sal/{}.png", "no intact JPEG or PNG"),
-        (lambda path: as_kind(path, "JPEG"), "SegmentationClass/{}.png", "no intact PNG"),
-        (as_pipe, "JPEGImages/{}.jpg", "it is no regular file"),
+        (lambda path: path.write_bytes(b"words"), "JPEGImages/{}.jpg", "is not a readable picture"),
+        (lambda path: path.write_bytes(b""), "Sal/{}.png", "is not a readable picture"),
+        (lambda path: as_kind(path, "EPS"), "JPEGImages/{}.jpg", "not an intact JPEG or PNG"),
+        (lambda path: as_kind(path, "TIFF"), "Sal/{}.png", "not an intact JPEG or PNG"),
+        (lambda path: as_kind(path, "JPEG"), "SegmentationClass/{}.png", "not an intact PNG"),
+        (as_pipe, "JPEGImages/{}.jpg", "it is not a regular file"),
         (shrink, "Sal/{}.png", "is 10x12, but"),
         (shrink, "SegmentationClass/{}.png", "is 10x12, but"),
     ],
@@ -99,7 +103,7 @@ def test_all_problems_of_all_steps_are_said_at_once(voc: Path, tmp_path: Path) -
     (voc / "Annotations" / f"{IDS[2]}.xml").unlink()
     shrink(voc / "SegmentationClass" / f"{IDS[3]}.png")
     text = said(run(voc, tmp_path / "out"))
-    assert "4 problems before anything was started" in text
+    assert "4 problems, and nothing was started" in text
     for problem in (
         f"JPEGImages/{IDS[0]}.jpg", f"Sal/{IDS[1]}.png", f"Annotations/{IDS[2]}.xml",
         f"SegmentationClass/{IDS[3]}.png",
@@ -122,7 +126,7 @@ def test_many_problems_of_a_kind_are_cut_short(voc: Path, tmp_path: Path) -> Non
         ([], "train_aug.txt is empty"),
         ([*IDS, "2099_000001"], "2099_000001.jpg is missing"),
         ([*IDS, IDS[0]], f"names {IDS[0]} twice"),
-        (["a", "a_crf"], "would have one name (a_crf.png). Rename one of the images"),
+        (["a", "a_crf"], "would have the same name (a_crf.png). Rename one of the images"),
         (["a/b"], "'a/b' cannot be part of a file name"),
         (["..\\b"], "cannot be part of a file name"),
     ],
@@ -134,7 +138,7 @@ def test_a_bad_list_is_named(voc: Path, tmp_path: Path, lines: list[str], messag
 
 def test_ids_that_clash_between_two_lists_are_refused(voc: Path, tmp_path: Path) -> None:
     write_list(voc, "mine", f"{IDS[0]}_crf")
-    assert "would have one name" in said(run(voc, tmp_path / "out", "--infer_list=mine"))
+    assert "would have the same name" in said(run(voc, tmp_path / "out", "--infer_list=mine"))
 
 
 def test_a_list_that_is_not_there_is_named(voc: Path, tmp_path: Path) -> None:
@@ -148,7 +152,7 @@ def test_too_little_disk_space_is_said_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**6))
     text = said(run(voc, tmp_path / "out"))
     assert "the CAMs of 8 images need" in text
-    assert "Make room or name another --cam_out_dir" in text
+    assert "Free some space or choose another --cam_out_dir" in text
 
 
 def spoil_cams(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -169,7 +173,7 @@ def put_nan(record: dict[str, Any]) -> None:
         (lambda record: record.update(high_res=record["high_res"][0]), "not maps"),
         (lambda record: record.update(keys=record["keys"] + 20), "unknown class"),
         (lambda record: record.update(keys=torch.arange(5)), "channels for 5 keys"),
-        (lambda record: record.update(high_res=record["high_res"][:, 1:]), "asks for"),
+        (lambda record: record.update(high_res=record["high_res"][:, 1:]), "needs"),
     ],
 )
 def test_a_bad_cam_is_named_before_anything_starts(
@@ -181,7 +185,7 @@ def test_a_bad_cam_is_named_before_anything_starts(
     flags = [f"--cam_out_dir={theirs}", "--bes_backbone=pretrained"]
     text = said(run(tiny_dataset, tmp_path / "out", *flags))
     assert text.count(str(theirs / f"{IDS[2]}.npy")) == 1, "one problem, said once"
-    assert text.count("A problem before anything was started") == 1
+    assert text.count("1 problem, and nothing was started") == 1
     assert message in text
 
 
@@ -196,19 +200,22 @@ def test_cams_that_are_missing_or_unreadable_are_named_before_anything_starts(
     assert f"{theirs / IDS[3]}.npy is not read: it is truncated" in text
     (theirs / f"{IDS[2]}.npy").unlink()
     text = said(run(tiny_dataset, tmp_path / "out", *flags))
-    assert f"{theirs} holds files that were put there, but none of 1 images, {IDS[2]}" in text
-    assert "2 problems before anything was started" in text
+    assert (
+        f"{theirs} holds files that you put there, but lacks 1 image ({IDS[2]}) of the lists"
+        in text
+    )
+    assert "2 problems, and nothing was started" in text
 
 
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ("make_cam", "cam.pth. Run train_cam, or name others with --cam_weights_name"),
-        ("make_boundary_label", "lacks the CAMs of 8 images, 2007_000001 for one"),
-        ("train_bes", "Run make_boundary_label for them, or name another --boundary_label_dir"),
-        ("make_sem_seg", "bes.pth. Run train_bes, or name others with --bes_weights_name"),
-        ("eval_cam", "Put them there, run make_cam, or name another --cam_out_dir"),
-        ("eval_sem_seg", "Run make_sem_seg for them, or name another --sem_seg_out_dir"),
+        ("make_cam", "cam.pth. Run train_cam, or choose others with --cam_weights_name"),
+        ("make_boundary_label", "lacks the CAMs of 8 images (first: 2007_000001)"),
+        ("train_bes", "Run make_boundary_label for them, or choose another --boundary_label_dir"),
+        ("make_sem_seg", "bes.pth. Run train_bes, or choose others with --bes_weights_name"),
+        ("eval_cam", "Put them there, run make_cam, or choose another --cam_out_dir"),
+        ("eval_sem_seg", "Run make_sem_seg for them, or choose another --sem_seg_out_dir"),
     ],
 )
 def test_a_step_that_lacks_an_earlier_one_names_it(
@@ -241,8 +248,8 @@ def test_a_strangers_unfinished_folder_is_refused_and_left_alone(
     theirs.write_bytes(b"theirs")
     stopped = run(tiny_dataset, tmp_path / "out", "--overwrite")
     assert stopped.status == 2
-    assert f"{theirs.parent} holds files that were put there" in stopped.stderr
-    assert f"name another --{folder}_" in stopped.stderr
+    assert f"{theirs.parent} holds files that you put there" in stopped.stderr
+    assert f"choose another --{folder}_" in stopped.stderr
     assert theirs.read_bytes() == b"theirs"
     assert not (tmp_path / "out" / "weights").exists()
 

@@ -11,9 +11,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from misc.cam_files import Cams, write_irn
-from tests.tiny import Run, run
+from tests.helpers.paths import GOLDEN
+from tests.helpers.tiny import Run, run
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 RECORD = GOLDEN / "g8b_sem_seg_given_edges"
 IDS = [f"2007_{number:06d}" for number in range(1, 11)]
 WALK_TOLERANCE = 7e-5
@@ -65,12 +65,13 @@ def finished(recorded: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Run:
     weights = folder / "bes.pth"
     weights.write_bytes(b"stands for the network that predicted the boundaries")
 
-    def with_recorded_boundaries(_context: object, images: Any) -> Any:
+    def with_recorded_boundaries(_run: object, _backbone: str, images: Any) -> Any:
         for sample in DataLoader(images, batch_size=None):
             yield sample, torch.from_numpy(recorded[f"{sample['image_id']}/edge"][0])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("step.make_sem_seg.with_boundaries", with_recorded_boundaries)
+        patch.setattr("step.artefacts.BoundaryWeights.load", lambda *_: None)
+        patch.setattr("step.common.predict.with_boundaries", with_recorded_boundaries)
         return run(
             folder / "voc", folder / "out", f"--cam_out_dir={folder / 'cam'}",
             f"--bes_weights_name={weights}",

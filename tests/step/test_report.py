@@ -6,29 +6,30 @@ import pytest
 
 from misc.config import Config
 from misc.errors import UserError
-from step.report import ScoreFile, describe, package_versions, percent, table
+from step.common.scorefile import ScoreFile, package_versions
+from step.common.scores import percent
+from step.common.table import table
+from step.graph import step_named
 
 
 def test_scores_of_earlier_runs_are_kept(tmp_path: Path) -> None:
     first = ScoreFile(tmp_path / "scores.json")
     assert first.step("eval_cam") == {}
-    first.put("eval_cam", {"miou": 0.5})
-    first.write(Config(seed=1))
+    first.put("eval_cam", {"miou": 0.5}, Config(seed=1))
     second = ScoreFile(tmp_path / "scores.json")
-    second.put("eval_sem_seg", {"miou": 0.6})
-    second.write(Config(seed=2))
+    second.put("eval_sem_seg", {"miou": 0.6}, Config(seed=2))
     third = ScoreFile(tmp_path / "scores.json")
     assert third.step("eval_cam") == {"miou": 0.5}
     assert third.step("eval_sem_seg") == {"miou": 0.6}
 
 
 def test_the_file_says_what_made_it(tmp_path: Path) -> None:
-    scores = ScoreFile(tmp_path / "scores.json")
-    scores.write(Config(seed=7, voc12_root=tmp_path, cam_scales=(1.0, 2.0)))
+    config = Config(seed=7, voc12_root=tmp_path, eval_classes=("cat", "dog"))
+    ScoreFile(tmp_path / "scores.json").put("eval_cam", {}, config)
     content = json.loads((tmp_path / "scores.json").read_text())
     assert content["seed"] == 7
     assert content["settings"]["voc12_root"] == str(tmp_path)
-    assert content["settings"]["cam_scales"] == [1.0, 2.0]
+    assert content["settings"]["eval_classes"] == ["cat", "dog"]
     assert content["versions"].keys() >= {"python", "torch", "numpy"}
 
 
@@ -39,25 +40,28 @@ def test_broken_scores_are_the_users_mistake(tmp_path: Path) -> None:
 
 
 def test_packages_that_are_not_installed_have_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("step.report.PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("step.common.scorefile.PACKAGES", ("numpy", "no-such-package"))
     versions = package_versions()
     assert versions["no-such-package"] is None
     assert versions["numpy"] is not None
 
 
 @pytest.mark.parametrize(
-    ("result", "line"),
+    ("step", "result", "line"),
     [
-        ({"miou": 0.6649, "miou_crf": 0.671}, "mIoU 66.5, after CRF 67.1"),
+        ("eval_sem_seg", {"miou": 0.6649, "miou_crf": 0.671}, "mIoU 66.5, after CRF 67.1"),
         (
+            "eval_sem_seg",
             {"miou": 0.5, "miou_crf": 0.6, "miou_chosen": 0.7, "miou_chosen_crf": 0.8},
             "mIoU 50.0, after CRF 60.0 (chosen classes 70.0, 80.0)",
         ),
         (
+            "eval_cam",
             {"miou": 0.48, "threshold": 0.21, "best_threshold": 0.15, "best": {"miou": 0.483}},
             "mIoU 48.0 at threshold 0.21, best 48.3 at 0.15",
         ),
         (
+            "eval_cam",
             {
                 "miou": None,
                 "threshold": 0.2,
@@ -66,13 +70,18 @@ def test_packages_that_are_not_installed_have_no_version(monkeypatch: pytest.Mon
             },
             "mIoU - at threshold 0.2, best - at 0.1 (chosen classes 50.0)",
         ),
-        ({"images": 48, "loss": 0.12345}, "loss 0.1235"),
-        ({"images": 48}, ""),
-        ({}, ""),
+        ("train_bes", {"images": 48, "loss": 0.12345}, "loss 0.1235"),
+        (
+            "train_seg",
+            {"loss": 1.0, "initialisation": "random"},
+            "loss 1.0000, started from: random",
+        ),
+        ("make_cam", {"images": 48}, ""),
+        ("benchmark", {"summary": "best mIoU 50.0"}, "best mIoU 50.0"),
     ],
 )
-def test_a_result_fits_on_a_line(result: dict[str, Any], line: str) -> None:
-    assert describe(result) == line
+def test_a_result_fits_on_a_line(step: str, result: dict[str, Any], line: str) -> None:
+    assert step_named(step).describe(result) == line
 
 
 @pytest.mark.parametrize(("score", "text"), [(0.6646, "66.5"), (0.0, "0.0"), (None, "-")])
@@ -84,3 +93,14 @@ def test_columns_of_a_table_are_aligned() -> None:
     assert table(["step", "s"], [["train_cam", "1"], ["x", "20"]]) == (
         "step       s\n----       -\ntrain_cam  1\nx          20"
     )
+
+
+def test_a_table_keeps_to_its_width_by_wrapping_its_widest_column() -> None:
+    rows = [["make_sem_seg", "stale", "--beta was 5, is 10; follows train_bes", "600"]]
+    shown = table(["step", "state", "why", "images"], rows, width=50)
+    lines = shown.splitlines()
+    assert all(len(line) <= 50 for line in lines)
+    assert [line.split() for line in lines[2:]] == [
+        ["make_sem_seg", "stale", "--beta", "was", "5,", "is", "10;", "600"],
+        ["follows", "train_bes"],
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.tiny import ARTEFACTS, Run, copy_dataset, copy_run, run
+from tests.helpers.tiny import ARTEFACTS, Run, copy_dataset, copy_run, run
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
 
@@ -16,7 +16,7 @@ IDS = [f"2007_{number:06d}" for number in range(1, 9)]
 def said(stopped: Run) -> str:
     """What a run said that was refused before anything was made."""
     assert stopped.status == 2
-    assert "before anything was started" in stopped.stderr
+    assert "and nothing was started" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert not any((stopped.out_dir / name).exists() for name in ARTEFACTS)
     return stopped.stderr
@@ -33,10 +33,10 @@ def test_an_unknown_class_to_score_is_refused_with_its_flag(
     ("flag", "name", "message"),
     [
         ("cam_weights_name", "folder", "is a folder. Name a file in it"),
-        ("bes_weights_name", "file/bes.pth", "file is a file. Name another path"),
+        ("bes_weights_name", "file/bes.pth", "file is a file. Choose another path"),
         ("cam_out_dir", "file", "is a file. Name a folder"),
-        ("sem_seg_out_dir", "file/masks", "file is a file. Name another path"),
-        ("train_aug_list", "folder", "folder is a folder. Write one image id a line"),
+        ("sem_seg_out_dir", "file/masks", "file is a file. Choose another path"),
+        ("train_aug_list", "folder", "folder is a folder. Write one image id per line"),
         ("train_aug_list", "nolists/train_aug.txt", "No list"),
         ("val_list", "nolists/val.txt", "No list"),
     ],
@@ -56,7 +56,7 @@ def test_a_crf_that_is_not_installed_is_refused(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "misc.crf.importlib.util.find_spec",
+        "misc.crf.dense_crf.importlib.util.find_spec",
         lambda name: None if name == "pydensecrf" else find(name),
     )
     text = said(run(tiny_dataset, tmp_path / "out", "--crf=pydensecrf"))
@@ -77,7 +77,7 @@ def test_plugged_in_pictures_of_a_wrong_size_are_refused_by_the_full_run(
     stopped = run(tiny_dataset, out_dir, f"--{flag}={theirs}")
     assert stopped.status == 2
     assert f"{path} is 10x12, but" in stopped.stderr
-    assert f"Replace it, or name another --{flag}" in stopped.stderr
+    assert f"Replace it, or choose another --{flag}" in stopped.stderr
     assert not (out_dir / "weights").exists()
 
 
@@ -104,8 +104,8 @@ def test_each_row_of_the_scores_keeps_its_own_settings_and_seed(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
-    flags = ["--steps=train_cam,eval_cam", "--seed=6", "--cam_num_epoches=1", "--overwrite"]
-    assert run(tiny_dataset, out_dir, *flags).status == 0
+    flags = ["--steps=train_cam,eval_cam", "--seed=6", "--cam_num_epoches=1"]
+    assert run(tiny_dataset, out_dir, *flags, "--overwrite", "all").status == 0
     scores = json.loads((out_dir / "scores.json").read_text())
     assert scores["seed"] == scores["settings"]["seed"] == 6
     for step, seed in (("train_cam", 6), ("eval_cam", 6), ("train_bes", 5), ("make_cam", 5)):

@@ -2,8 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,17 +10,22 @@ import torch
 import torchvision
 from torch import Tensor
 
-import step.train_seg
-from misc.config import Config
-from misc.visualize import write_palette_png
+import net.segmentation_losses
+from misc.images import read_mask, write_palette_png
 from net.backbone import build_backbone
 from net.deeplab_v2 import DeepLabV2
-from step.context import Context
+from step.graph import full_config_class
 from step.train_seg import make_optimizer
+from tests.helpers.segmentation import (
+    SEG_FLAGS,
+    TRAIN_ONLY,
+    notes_of,
+    run_seg,
+    scores_of,
+    weights_of,
+)
+from tests.helpers.tiny import Run, arguments, copy_dataset, copy_run, start, states
 from tests.net.test_segmentation_init import caffe_state, irn_state
-from tests.segmentation import SEG_FLAGS, TRAIN_ONLY, notes_of, run_seg, scores_of, weights_of
-from tests.tiny import Run, arguments, copy_dataset, copy_run, start, states
-from voc12.files import read_mask
 
 ONE_SEED = "--seg_seeds=0"
 Loss = Callable[..., Tensor]
@@ -30,7 +34,7 @@ Loss = Callable[..., Tensor]
 def loss_that(happens: Callable[[Tensor], Tensor], at_call: int) -> Loss:
     """The step's loss, but for one call."""
     calls = 0
-    real = step.train_seg.segmentation_loss
+    real = net.segmentation_losses.segmentation_loss
 
     def loss(*args: Any, **options: Any) -> Tensor:
         nonlocal calls
@@ -74,11 +78,12 @@ def test_every_seed_leaves_its_last_and_its_best_weights(segmented: Run) -> None
         for ending in (".pth", ".pth.json", ".pth.notes.json", "_best.pth")
     }
     assert weights_of(segmented, "seg_seed0.pth") != weights_of(segmented, "seg_seed1.pth")
-    said = scores_of(segmented, "train_seg")
-    assert said["seeds"] == [0, 1]
-    assert said["images"] == 2 * 4 * 2 * 2  # seeds, updates, batches an update, images a batch
-    assert said["initialisation"] == "random"
-    assert said["labels"] == "the exact masks"
+    for seed in (0, 1):
+        said = scores_of(segmented, f"train_seg_seed{seed}")
+        assert said["seed"] == seed
+        assert said["images"] == 4 * 2 * 2  # updates, batches per update, images per batch
+        assert said["initialisation"] == "random"
+        assert said["labels"] == "the exact masks"
 
 
 def test_the_notes_name_the_start_and_every_look_at_val(segmented: Run) -> None:
@@ -108,24 +113,24 @@ def test_stopped_or_at_a_nan_it_keeps_the_last_checkpoint_and_goes_on_from_it(
 ) -> None:
     flags = (ONE_SEED, "--steps=train_seg")
     with monkeypatch.context() as patch:
-        patch.setattr("step.train_seg.segmentation_loss", loss_that(happens, at_call=7))
+        patch.setattr("net.segmentation_losses.segmentation_loss", loss_that(happens, at_call=7))
         stopped = run_seg(tiny_dataset, tmp_path, *flags)
     assert stopped.status == status
     if status == 2:
-        assert "train_seg: the loss became nan at step 7" in stopped.stderr
-        checkpoint = tmp_path / "weights" / "seg_seed0.pth.checkpoint"
+        assert "train_seg (seed 0): the loss became nan at step 7" in stopped.stderr
+        checkpoint = tmp_path / "weights" / "seg_seed0.pth.new" / "checkpoint"
         assert f"the last checkpoint, {checkpoint}, is kept" in stopped.stderr
         assert "Traceback" not in stopped.stderr
     assert not (tmp_path / "weights" / "seg_seed0.pth").exists()
-    kept = torch.load(tmp_path / "weights" / "seg_seed0.pth.checkpoint", weights_only=True)
+    kept = torch.load(tmp_path / "weights/seg_seed0.pth.new/checkpoint", weights_only=True)
     assert kept["step"] == 6
     assert all(value.isfinite().all() for value in kept["model"].values())
     resumed = run_seg(tiny_dataset, tmp_path, *flags)
     assert resumed.status == 0
-    assert "train_seg goes on after step 6 of 8" in resumed.stderr
+    assert "train_seg (seed 0): resuming at step 6 of 8" in resumed.stderr
     for name in ("seg_seed0.pth", "seg_seed0_best.pth", "seg_seed0.pth.notes.json"):
         assert weights_of(resumed, name) == weights_of(segmented, name), name
-    assert not list(tmp_path.rglob("*.checkpoint"))
+    assert not list(tmp_path.rglob("*.new"))
 
 
 def test_a_rate_that_is_too_high_ends_with_a_message_and_no_broken_weights(
@@ -135,7 +140,7 @@ def test_a_rate_that_is_too_high_ends_with_a_message_and_no_broken_weights(
     assert stopped.status == 2
     assert "Lower the learning rate" in stopped.stderr
     assert not (tmp_path / "weights" / "seg.pth").exists()
-    for path in tmp_path.rglob("*.checkpoint"):
+    for path in tmp_path.rglob("checkpoint"):
         kept = torch.load(path, weights_only=True)
         assert all(value.isfinite().all() for value in kept["model"].values())
 
@@ -144,15 +149,23 @@ def test_what_the_message_about_a_nan_says_to_do_works(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("step.train_seg.segmentation_loss", loss_that(become_nan, at_call=2))
+        patch.setattr("net.segmentation_losses.segmentation_loss", loss_that(become_nan, at_call=2))
         stopped = run_seg(tiny_dataset, tmp_path, *TRAIN_ONLY)
     assert stopped.status == 2
-    assert "Lower the learning rate, and pass --overwrite to train anew with it" in stopped.stderr
-    assert "checkpoint" not in stopped.stderr  # there is none yet
+    assert stopped.stderr.endswith("at step 2. Lower the learning rate.\n")
     lower = (*TRAIN_ONLY, "--seg_learning_rate=0.001")
+    with monkeypatch.context() as patch:
+        patch.setattr("net.segmentation_losses.segmentation_loss", loss_that(become_nan, at_call=5))
+        stopped = run_seg(tiny_dataset, tmp_path, *lower)  # there was no checkpoint to lose
+    assert stopped.status == 2
+    assert (
+        "Lower the learning rate, and pass --overwrite to train again from the start"
+        in stopped.stderr
+    )
+    lower = (*TRAIN_ONLY, "--seg_learning_rate=0.0005")
     refused = run_seg(tiny_dataset, tmp_path, *lower)
     assert refused.status == 2
-    assert "--seg_learning_rate was 0.002, is 0.001" in refused.stderr
+    assert "stopped training: --seg_learning_rate was 0.001, is 0.0005" in refused.stderr
     done = run_seg(tiny_dataset, tmp_path, *lower, "--overwrite")
     assert done.status == 0, done.stderr
     assert weights_of(done)
@@ -162,13 +175,14 @@ def test_weights_that_are_not_finite_are_neither_scored_nor_kept_as_the_best(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loss = loss_that(get_an_infinite_gradient, at_call=2)
-    monkeypatch.setattr("step.train_seg.segmentation_loss", loss)
+    monkeypatch.setattr("net.segmentation_losses.segmentation_loss", loss)
     flags = ("--steps=train_seg", "--seg_val_every=1", "--checkpoint_every=100")
     stopped = run_seg(tiny_dataset, tmp_path, *flags)
     assert stopped.status == 2
     assert "is not finite after step 2. Lower the learning rate" in stopped.stderr
     assert "mIoU on val" not in stopped.stderr
-    assert {path.name for path in (tmp_path / "weights").iterdir()} == {"seg.pth.json"}
+    assert {path.name for path in tmp_path.rglob("*.pth*")} == {"seg.pth.new"}
+    assert not list(tmp_path.rglob("checkpoint"))
 
 
 def test_a_folder_of_masks_teaches_what_the_exact_ones_in_it_do(
@@ -183,12 +197,12 @@ def test_a_folder_of_masks_teaches_what_the_exact_ones_in_it_do(
     write_palette_png(changed, np.zeros_like(read_mask(changed)))
     again = run_seg(tiny_dataset, tmp_path / "b", *TRAIN_ONLY, f"--seg_label_dir={folder}")
     assert again.status == 2
-    assert "its input changed: masks to learn from" in again.stderr
+    assert "train_seg: the masks to learn from changed" in again.stderr
     (folder / "2007_000002.png").unlink()
     lacking = run_seg(tiny_dataset, tmp_path / "c", *TRAIN_ONLY, f"--seg_label_dir={folder}")
     assert lacking.status == 2
-    assert f"{folder} lacks the masks of 1 images, {folder}/2007_000002.png" in lacking.stderr
-    assert "name another --seg_label_dir" in lacking.stderr
+    assert f"{folder} lacks the masks of 1 image ({folder}/2007_000002.png)" in lacking.stderr
+    assert "choose another --seg_label_dir" in lacking.stderr
 
 
 def test_the_default_masks_are_those_after_the_crf(
@@ -239,11 +253,11 @@ def test_a_second_start_trains_nothing_and_overwrite_trains_anew(
     out_dir = copy_run(segmented.out_dir, tmp_path / "out")
     before = states(out_dir)
     with monkeypatch.context() as patch:
-        patch.setattr("step.networks.build_backbone", None)
+        patch.setattr("net.backbone.build_backbone", None)
         flags = ("--seg_seeds=0,1", "--eval_classes=cat,cow")
         assert run_seg(tiny_dataset, out_dir, *flags).status == 0
     assert states(out_dir) == before
-    anew = ("--steps=train_seg", ONE_SEED, "--seg_val_every=0", "--overwrite")
+    anew = ("--steps=train_seg", ONE_SEED, "--seg_val_every=0", "--overwrite", "all")
     assert run_seg(tiny_dataset, out_dir, *anew).status == 0
     weights = out_dir / "weights"
     assert not (weights / "seg_seed0_best.pth").exists()
@@ -261,8 +275,8 @@ def test_a_file_of_the_users_that_is_named_like_the_best_is_refused_and_kept(
     flags = ("--steps=train_seg", f"--seg_weights_name={mine}/model.pth", *more)
     refused = run_seg(tiny_dataset, tmp_path / "out", *flags)
     assert refused.status == 2
-    assert f"{mine}/model_best.pth would get the weights that are best on val" in refused.stderr
-    assert "name other weights with --seg_weights_name" in refused.stderr
+    assert f"{mine}/model_best.pth is where the best weights on val would go" in refused.stderr
+    assert "choose other weights with --seg_weights_name" in refused.stderr
     assert {path.name for path in mine.iterdir()} == {"model_best.pth"}
     assert (mine / "model_best.pth").read_bytes() == b"months of work"
     (mine / "model_best.pth").unlink()
@@ -289,7 +303,7 @@ def test_without_a_list_of_val_there_is_no_best(tiny_dataset: Path, tmp_path: Pa
     (root / "ImageSets" / "Segmentation" / "val.txt").unlink()
     done = run_seg(root, tmp_path / "out", "--make_seg_split=train")
     assert done.status == 0, done.stderr
-    assert "there is no list val: no best" in done.stderr
+    assert "there is no list val, so no best weights are kept" in done.stderr
     assert scores_of(done).keys() >= {"last"}
     assert "best" not in scores_of(done)
 
@@ -423,10 +437,8 @@ def test_bf16_trains_close_to_fp32(tiny_dataset: Path, segmented: Run, tmp_path:
 
 
 def test_rates_of_1_10_and_20_and_decay_for_all_but_the_heads_biases() -> None:
-    config = Config(seg_learning_rate=0.5, seg_weight_decay=0.25, seg_iters=100)
-    context = cast(Context, SimpleNamespace(config=config))
     network = DeepLabV2(build_backbone("resnet18", fixed_batch_norm=True), 3)
-    backbone, weights, biases = make_optimizer(context, network).param_groups
+    backbone, weights, biases = make_optimizer(network, 0.5, 0.25, 0.9, 100).param_groups
     assert [group["lr"] for group in (backbone, weights, biases)] == [0.5, 5.0, 10.0]
     assert [group["weight_decay"] for group in (backbone, weights, biases)] == [0.25, 0.25, 0.0]
     assert [group["momentum"] for group in (backbone, weights, biases)] == [0.9] * 3
@@ -436,10 +448,9 @@ def test_rates_of_1_10_and_20_and_decay_for_all_but_the_heads_biases() -> None:
     assert all(p.ndim == 4 for p in backbone["params"])
 
 
-def test_the_rate_falls_every_ten_updates_whatever_the_accumulation() -> None:
-    config = Config(seg_learning_rate=1.0, seg_weight_decay=0.0, seg_iters=40, seg_accumulation=2)
+def test_the_rate_falls_every_ten_updates() -> None:
     network = DeepLabV2(build_backbone("squeezenet1_0", fixed_batch_norm=True), 2)
-    optimizer = make_optimizer(cast(Context, SimpleNamespace(config=config)), network)
+    optimizer = make_optimizer(network, 1.0, 0.0, 0.9, 40)
     rates = []
     for _ in range(40):
         optimizer.step()
@@ -450,7 +461,7 @@ def test_the_rate_falls_every_ten_updates_whatever_the_accumulation() -> None:
 
 
 def test_the_defaults_are_the_protocols() -> None:
-    config = Config()
+    config: Any = full_config_class()()
     assert config.seg_backbone == "resnet101"
     assert config.seg_init == "imagenet"
     assert config.seg_label_dir == "pseudo"

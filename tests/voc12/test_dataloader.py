@@ -6,14 +6,10 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from misc.images import read_image
 from misc.transforms import normalize, normalize_crops, random_crop_box, top_left_crop_box
-from voc12.dataloader import (
-    BoundaryCrops,
-    ClassificationCrops,
-    ImagePyramids,
-    random_resize_long,
-)
-from voc12.files import VocDataset, read_image
+from voc12.dataloader import BoundaryCrops, ClassificationCrops, ImagePyramids, random_resize_long
+from voc12.files import VocDataset
 
 HEIGHT, WIDTH = 60, 80
 MARKER = (slice(8, 32), slice(12, 28))  # off centre, so that a flip shows

@@ -9,9 +9,9 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from misc.errors import UserError
-from misc.pictures import PNG_ONLY
-from tests.old_pillow import skip_if_read
-from voc12.files import VocDataset, image_size, read_image, read_mask
+from misc.images import PNG_ONLY, image_size, read_image, read_mask
+from tests.helpers.old_pillow import skip_if_read
+from voc12.files import VocDataset
 
 GRAY = np.arange(0, 240, 2, dtype=np.uint8).reshape(10, 12)
 COLOUR = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=-1)
@@ -88,7 +88,7 @@ def test_other_formats_are_refused_whatever_their_name(
     started: list[Any] = []
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **_: started.append(args))
     path = saved(tmp_path / "x.png", Image.fromarray(GRAY), format=kind)
-    with pytest.raises(UserError, match=r"x\.png.*no intact (JPEG or )?PNG.*Replace"):
+    with pytest.raises(UserError, match=r"x\.png.*not an intact (JPEG or )?PNG.*Replace"):
         read(path)
     assert not started
 
@@ -102,10 +102,10 @@ def test_photographs_are_jpeg_or_png_whatever_their_name(tmp_path: Path, name: s
 
 def test_masks_are_png_and_no_lossy_kind(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", Image.fromarray(GRAY), format="JPEG")
-    with pytest.raises(UserError, match=r"a\.png: it is no intact PNG\. Replace"):
+    with pytest.raises(UserError, match=r"a\.png: it is not an intact PNG\. Replace"):
         read_mask(path)
     assert image_size(path) == (10, 12)
-    with pytest.raises(UserError, match=r"a\.png .*no intact PNG.*Replace"):
+    with pytest.raises(UserError, match=r"a\.png .*not an intact PNG.*Replace"):
         image_size(path, PNG_ONLY)
 
 
@@ -114,7 +114,7 @@ def test_what_is_no_file_is_refused_instead_of_waited_for(
     tmp_path: Path, read: Callable[[Path], Any]
 ) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(UserError, match=r"pipe\.png.*no regular file.*Replace"):
+    with pytest.raises(UserError, match=r"pipe\.png.*not a regular file.*Replace"):
         read(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UserError, match=r"folder\.png.*directory.*Replace"):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from misc.errors import UserError
 from voc12.files import VocDataset
-from voc12.image_labels import class_ids_of, read_mask_tags, read_tags, read_xml_tags
+from voc12.image_labels import TagCache, class_ids_of, read_mask_tags, read_tags, read_xml_tags
 
 CLASSES = ("cat", "dog", "cow")
 
@@ -88,7 +88,7 @@ def test_tags_from_a_file_are_those_of_the_images_asked_for(dataset: VocDataset)
     content = {"a": np.array([1, 0, 0]), "b": np.array([0, 0, 1]), "c": np.zeros(3)}
     np.save(path, np.array(content, object))
     assert_tags(read_tags(dataset, ["b", "a"], str(path)), {"b": [0, 0, 1], "a": [1, 0, 0]})
-    with pytest.raises(UserError, match=r"cls_labels\.npy has no tags for 1 images, d for one"):
+    with pytest.raises(UserError, match=r"cls_labels\.npy has no tags for 1 image \(d\)"):
         read_tags(dataset, ["a", "d"], str(path))
 
 
@@ -104,47 +104,60 @@ def test_a_missing_tag_file_is_named_with_the_flag(dataset: VocDataset) -> None:
         read_tags(dataset, ["a"], "XML")
 
 
+Tags = dict[str, np.ndarray]
+
+
+def read_with(cache: Path, dataset: VocDataset, ids: list[str], source: str = "xml") -> Tags:
+    """Tags, and what is new kept in the file for the next run."""
+    kept = TagCache(cache)
+    tags = read_tags(dataset, ids, source, kept)
+    kept.save()
+    return tags
+
+
 def test_the_cache_stands_in_for_unchanged_files(
     dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "tags.npz"
-    first = read_tags(dataset, ["a", "b"], cache=cache)
+    read_tags(dataset, ["a", "b"], cache=TagCache(cache))
+    assert not cache.exists()  # nothing is written unasked
+    first = read_with(cache, dataset, ["a", "b"])
     with monkeypatch.context() as patch:
         patch.setattr("voc12.image_labels.read_xml_tags", None)
-        again = read_tags(dataset, ["a", "b"], cache=cache)
+        again = read_with(cache, dataset, ["a", "b"])
     assert_tags(again, {image_id: tags.tolist() for image_id, tags in first.items()})
 
 
 def test_the_cache_is_renewed_when_a_file_changes(dataset: VocDataset, tmp_path: Path) -> None:
     cache = tmp_path / "tags.npz"
-    read_tags(dataset, ["a"], cache=cache)
+    read_with(cache, dataset, ["a"])
     before = dataset.xml_path("a").stat()
     write_xml(dataset.xml_path("a"), "cow", "cow", "dog")
-    assert_tags(read_tags(dataset, ["a"], cache=cache), {"a": [0, 1, 1]})
+    assert_tags(read_with(cache, dataset, ["a"]), {"a": [0, 1, 1]})
     write_xml(dataset.xml_path("a"), "cat", "cat", "dog")
     os.utime(dataset.xml_path("a"), ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    assert_tags(read_tags(dataset, ["a"], cache=cache), {"a": [1, 1, 0]})
+    assert_tags(read_with(cache, dataset, ["a"]), {"a": [1, 1, 0]})
 
 
 def test_the_cache_serves_only_its_own_images_classes_and_source(
     dataset: VocDataset, tmp_path: Path
 ) -> None:
     cache = tmp_path / "tags.npz"
-    read_tags(dataset, ["a", "b"], cache=cache)
-    assert_tags(read_tags(dataset, ["b", "a"], cache=cache), {"b": [0, 0, 0], "a": [0, 1, 1]})
+    read_with(cache, dataset, ["a", "b"])
+    assert_tags(read_with(cache, dataset, ["b", "a"]), {"b": [0, 0, 0], "a": [0, 1, 1]})
     other = VocDataset(dataset.root, ("dog", "cat", "cow"))
-    assert_tags(read_tags(other, ["a"], cache=cache), {"a": [1, 0, 1]})
+    assert_tags(read_with(cache, other, ["a"]), {"a": [1, 0, 1]})
     write_mask(dataset.mask_path("a"), [[1]])
-    assert_tags(read_tags(dataset, ["a"], "masks", cache=cache), {"a": [1, 0, 0]})
+    assert_tags(read_with(cache, dataset, ["a"], "masks"), {"a": [1, 0, 0]})
 
 
 @pytest.mark.parametrize("kept", [0, 10, 60, -10])
 def test_a_damaged_cache_is_made_anew(dataset: VocDataset, tmp_path: Path, kept: int) -> None:
     cache = tmp_path / "tags.npz"
-    read_tags(dataset, ["a"], cache=cache)
+    read_with(cache, dataset, ["a"])
     whole = cache.read_bytes()
     cache.write_bytes(whole[:kept])
-    assert_tags(read_tags(dataset, ["a"], cache=cache), {"a": [0, 1, 1]})
+    assert_tags(read_with(cache, dataset, ["a"]), {"a": [0, 1, 1]})
     assert len(cache.read_bytes()) == len(whole)
 
 

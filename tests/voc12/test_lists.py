@@ -64,7 +64,7 @@ def test_lists_written_on_windows_are_read(tmp_path: Path, content: bytes) -> No
         (b"..", "cannot be part of a file name"),
         (b"a\\b", "cannot be part of a file name"),
         (b"a\0b", "cannot be part of a file name"),
-        (b"a_crf\na\n", r"one name \(a_crf\.png\)"),
+        (b"a_crf\na\n", r"the same name \(a_crf\.png\)"),
         (b"\xffa\n", "not UTF-8"),
     ],
 )

@@ -59,7 +59,8 @@ def test_a_file_that_was_not_named_is_not_replaced(
     out.write_bytes(b"mine")
     assert main(flags) == 2
     assert (
-        "cls_labels.npy is there and holds something else. Name a file" in capsys.readouterr().err
+        "cls_labels.npy exists already and holds something else. Choose a file"
+        in capsys.readouterr().err
     )
     assert out.read_bytes() == b"mine"
     assert main([*flags, "--out", str(out)]) == 0
@@ -72,4 +73,4 @@ def test_a_file_that_cannot_be_written_is_the_users_to_mend(
     (tmp_path / "file").touch()
     for out in (tmp_path, tmp_path / "file" / "cls_labels.npy"):
         assert main(["--voc12_root", str(tiny_dataset), "--out", str(out)]) == 2
-        assert "is what it should be and its permissions" in capsys.readouterr().err
+        assert "and its permissions" in capsys.readouterr().err

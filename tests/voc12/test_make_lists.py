@@ -47,4 +47,4 @@ def test_a_file_that_cannot_be_written_is_the_users_to_mend(
     (root / "file").touch()
     for out in (root, root / "file" / "list.txt"):
         assert main(["--voc12_root", str(root), "--out", str(out)]) == 2
-        assert "is what it should be and its permissions" in capsys.readouterr().err
+        assert "and its permissions" in capsys.readouterr().err

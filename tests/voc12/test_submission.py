@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from misc.errors import UserError
-from misc.visualize import write_palette_png
+from misc.images import write_palette_png
 from voc12.submission import FOLDER, write_submission
 
 SIZES = {"2008_000006": (5, 7), "2008_000011": (6, 4)}
@@ -62,8 +62,8 @@ def test_what_the_server_would_refuse_is_named_and_nothing_is_written(
     write_palette_png(first, np.full(SIZES["2008_000006"], 255, np.uint8))
     second.unlink()
     message = refused(masks)
-    assert "2 masks are not as the server takes them" in message
-    assert f"{first} holds 255, but classes end at 20" in message
+    assert "the server would not accept 2 masks" in message
+    assert f"{first} holds 255, but the last class is 20" in message
     assert f"{second} is missing" in message
 
     gray = Image.fromarray(np.zeros(SIZES["2008_000006"], np.uint8))
@@ -72,12 +72,12 @@ def test_what_the_server_would_refuse_is_named_and_nothing_is_written(
     gray.save(second)
     message = refused(masks)
     assert f"{first} is a PNG of mode L, not a palette PNG" in message
-    assert f"{second} has another palette than VOC's" in message
+    assert f"{second} does not have VOC's palette" in message
 
     write_palette_png(first, np.zeros((7, 5), np.uint8))
     second.write_bytes(b"no picture")
     message = refused(masks)
-    assert f"{first} is (7, 5), its image (5, 7)" in message
+    assert f"{first} is (7, 5), but its image is (5, 7)" in message
     assert f"{second} cannot be read" in message
 
     gray.save(second, "TIFF")

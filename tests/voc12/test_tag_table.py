@@ -43,7 +43,7 @@ def test_what_spreadsheets_add_does_no_harm(tmp_path: Path) -> None:
         ("id,class\na,mug\n\na,mug\n", "line 4, names a again"),
         ("id,class\na,mug,fork,knife\n", r"line 2, names the unknown class fork, knife.*classes"),
         ("id,class\n,mug\n", "line 2, has classes but no id"),
-        ('id,class\n"a\n' + "x" * 200_000, "is no table of commas"),
+        ('id,class\n"a\n' + "x" * 200_000, "is not comma-separated text"),
     ],
 )
 def test_a_bad_table_is_named_with_line_and_remedy(tmp_path: Path, text: str, message: str) -> None:
@@ -82,5 +82,5 @@ def test_tags_come_from_the_datasets_table_or_another(dataset: VocDataset) -> No
     assert lists(read_tags(dataset, ["b", "a"], "csv")) == {"b": [0, 0, 0], "a": [1, 0, 0]}
     other = write(dataset.root / "mine.CSV", "id,class\na,tea spoon\n")
     assert lists(read_tags(dataset, ["a"], str(other))) == {"a": [0, 1, 0]}
-    with pytest.raises(UserError, match=r"no tags for 2 images, c for one\. Add a line for each"):
+    with pytest.raises(UserError, match=r"no tags for 2 images \(first: c\)\. Add a line for each"):
         read_tags(dataset, ["a", "c", "d"], "csv")

@@ -1,0 +1,141 @@
+"""What all CAM dialects share: the checks of maps and classes, and the stride-4 map."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+
+from misc.cam_files.irn import MAX_EPSILON, Cams, padded_size, stride4_size
+
+PARTS = ("cam", "high_res")
+MAX_VALUE = 1 + 1e-3  # CAMs are 0..1; interpolation and half precision round a little above
+ANEW = "Make the file again, or remove its image from the list"
+OTHER_FORMAT = "Give its format with --cam_format"
+
+
+class CamProblem(Exception):
+    """Why a file is not taken for CAMs; the message ends with the remedy."""
+
+
+def refuse(reason: str, remedy: str = ANEW) -> NoReturn:
+    """Raise CamProblem."""
+    raise CamProblem(f"{reason}. {remedy}.")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What CAMs must fit, and what of them is read.
+
+    Attributes:
+        image_size: (H,W).
+        num_classes: number of foreground classes.
+        parts: those of PARTS that are read.
+    """
+
+    image_size: tuple[int, int]
+    num_classes: int
+    parts: Sequence[str] = PARTS
+
+    def size_of(self, part: str) -> tuple[int, int]:
+        """(h,w) that the part's maps must have."""
+        return stride4_size(self.image_size) if part == "cam" else self.image_size
+
+
+def sorted_ids(
+    numbers: Sequence[int], first: int, num_classes: int
+) -> tuple[np.ndarray, list[int]]:
+    """Class ids from 1, ascending, and where each stands in `numbers`.
+
+    Args:
+        numbers: classes as a file names them.
+        first: how it names the first class.
+        num_classes: number of foreground classes.
+
+    Raises:
+        CamProblem: if a class is unknown or there twice.
+    """
+    if len(set(numbers)) != len(numbers):
+        refuse(f"it has a class twice: {list(numbers)[:40]}")
+    for number in numbers:
+        if not first <= number < num_classes + first:
+            refuse(
+                f"it has the unknown class {number}: {num_classes} classes are numbered from "
+                f"{first} to {num_classes + first - 1} in this format",
+                "Choose another --cam_format, or check the classes (--num_classes of convert)",
+            )
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    return np.array([numbers[i] + 1 - first for i in order], np.int64), order
+
+
+def checked_maps(maps: np.ndarray, what: str) -> np.ndarray:
+    """`maps` as float32, if all values are finite and 0..1.
+
+    Raises:
+        CamProblem: if they are not.
+    """
+    if maps.dtype.itemsize < 4 or not maps.dtype.isnative:
+        maps = maps.astype(np.float32)
+    if maps.size:
+        with np.errstate(invalid="ignore"):
+            lowest, highest = float(maps.min()), float(maps.max())
+        if not np.isfinite([lowest, highest]).all():
+            refuse(f"its {what} has NaN or infinite values")
+        if lowest < 0:
+            refuse(f"its {what} has negative values, down to {lowest:.3g}; CAMs are 0..1")
+        if highest > MAX_VALUE:
+            refuse(
+                f"its {what} has values up to {highest:.4g}; CAMs are 0..1",
+                "Divide each class by its maximum when the file is made",
+            )
+    return np.ascontiguousarray(maps, np.float32)
+
+
+def resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Float32 maps (K,h,w) resized bilinearly to `size`, corners not aligned; K > 0."""
+    # Here, because the settings read CAM_FORMATS and --help should not wait for torch.
+    import torch
+    from torch.nn.functional import interpolate
+
+    batch = torch.from_numpy(maps)[None]
+    return interpolate(batch, size, mode="bilinear", align_corners=False)[0].numpy()
+
+
+def derive_cam(high_res: np.ndarray) -> np.ndarray:
+    """The stride-4 map of full-size maps (K,H,W): bilinear, the maximum of each class 1 again."""
+    maps = resize(high_res, stride4_size((high_res.shape[1], high_res.shape[2])))
+    highest = maps.max(axis=(1, 2), keepdims=True)
+    return maps / np.where(highest > 0, highest, 1)
+
+
+def derive_high_res(cam: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """The full-size maps (K,H,W) of stride-4 maps (K,h,w), each class divided by its maximum.
+
+    Enlarged and divided as `net.cam.combine_scales` does it with the network's maps: bilinearly to
+    the padded size, then cut. It has the maps of every scale to start from, this their sum at
+    stride 4.
+    """
+    padded = resize(cam, padded_size(image_size))
+    maps = padded[:, : image_size[0], : image_size[1]]
+    return maps / (maps.max(axis=(1, 2), keepdims=True) + np.float32(MAX_EPSILON))
+
+
+def complete_cams(class_ids: np.ndarray, maps: Mapping[str, np.ndarray], wanted: Wanted) -> Cams:
+    """The record of the wanted parts from the maps that a file had.
+
+    Args:
+        class_ids: int64 (K,), ascending.
+        maps: part -> float32 (K,h,w) in the order of `class_ids`; may be empty if K = 0.
+        wanted: image size and parts; one that is missing is derived from the other.
+    """
+    parts = {part: np.zeros((len(class_ids), 0, 0), np.float32) for part in PARTS}
+    for part in wanted.parts:
+        if len(class_ids) == 0:
+            parts[part] = np.zeros((0, *wanted.size_of(part)), np.float32)
+        elif part in maps:
+            parts[part] = maps[part]
+        elif part == "cam":
+            parts[part] = derive_cam(maps["high_res"])
+        else:
+            parts[part] = derive_high_res(maps["cam"], wanted.image_size)
+    return Cams(class_ids, parts["cam"], parts["high_res"])

@@ -1,0 +1,35 @@
+"""How the command-line tools end: with a status, and a message instead of a traceback."""
+
+import logging
+from collections.abc import Callable
+
+from misc.errors import MENDABLE, UserError, with_remedy
+from misc.log import setup_logging
+
+logger = logging.getLogger(__name__)
+
+USER_MISTAKE, INTERRUPTED = 2, 130
+
+
+def exit_status(work: Callable[[], object], out_flag: str = "--out") -> int:
+    """Do the work of a tool; return 0, or log a user error and return its status.
+
+    Args:
+        work: the tool.
+        out_flag: names where it writes, for messages about that.
+    """
+    setup_logging(None)
+    try:
+        work()
+    except UserError as error:
+        logger.error("%s", error.message)
+        return USER_MISTAKE
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        logger.error("%s", with_remedy(error, out_flag))
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        logger.warning("Stopped. Run the same command again to resume.")
+        return INTERRUPTED
+    return 0

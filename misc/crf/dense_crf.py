@@ -1,0 +1,252 @@
+"""Dense conditional random field: labels or probabilities sharpened by an image.
+
+Mean field over two Gaussian kernels (position; position and colour) and a Potts penalty:
+Kraehenbuehl and Koltun, "Efficient inference in fully connected CRFs with Gaussian edge
+potentials", NIPS 2011. Two backends give the same labels: pydensecrf (C++, CPU) and torch.
+"""
+
+import functools
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from misc.crf.mean_field import TorchMeanField
+from misc.errors import UserError
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+"""numpy in, numpy out; tensor in, tensor on the CRF's device out."""
+
+BACKENDS = ("torch", "pydensecrf")
+MAX_LABELS = 255
+"""255 itself marks ignored pixels in masks."""
+PROBABILITY_FLOOR = 1e-5
+"""Probabilities below this count as this (pydensecrf's own clip, and so everyone's)."""
+
+
+@dataclass(frozen=True)
+class CrfParams:
+    """Standard deviations in pixels (sxy) and grey levels (srgb), weights, and iterations."""
+
+    gaussian_sxy: float = 3.0
+    gaussian_compat: float = 3.0
+    bilateral_sxy: float = 50.0
+    bilateral_srgb: float = 5.0
+    bilateral_compat: float = 10.0
+    iterations: int = 10
+
+
+SEED_CRF = CrfParams()
+"""IRN, BES and SBE: confident regions from CAMs."""
+MASK_CRF = CrfParams(bilateral_sxy=20.0)
+"""SBE: pseudo masks after the random walk."""
+DEEPLAB_CRF = CrfParams(
+    gaussian_sxy=1.0, bilateral_sxy=67.0, bilateral_srgb=3.0, bilateral_compat=4.0
+)
+"""DeepLab: on probabilities, at test time."""
+
+
+class DenseCrf:
+    """The CRF of one image; whatever depends only on image and parameters is built once.
+
+    It is built when first needed, so an image that is a tensor must stay as it is.
+    Labels and probabilities may be numpy arrays or tensors; results are of the same kind,
+    tensors on the CRF's device.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray | Tensor,
+        params: CrfParams = SEED_CRF,
+        *,
+        backend: str = "torch",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Take `image` (H,W,3) uint8 RGB.
+
+        Raises UserError on another image, an unknown backend and one that cannot run; standard
+        deviations too small for a lattice are found when it is built, by the first inference.
+        """
+        pixels = _as_tensor(image)
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise UserError(
+                f"The CRF needs a uint8 RGB image (H,W,3), got {image.dtype} "
+                f"{tuple(image.shape)}. Convert it first."
+            )
+        self.params = params
+        self.device = torch.device(device)
+        self.backend = backend
+        check_backend(backend, self.device)
+        self._pixels = pixels
+        self._size = tuple(pixels.shape[:2])
+
+    @functools.cached_property
+    def _field(self) -> "_MeanField":
+        """The mean field with its lattices, which take most of the time; one label needs none."""
+        if self.backend == "torch":
+            return TorchMeanField(self._on_device(self._pixels), **asdict(self.params))
+        return _PydensecrfField(self._pixels.cpu(), self.params)
+
+    def from_labels(self, labels: Array, num_labels: int, gt_prob: float = 0.7) -> Array:
+        """Sharpen `labels` (H,W) in 0..num_labels-1; returns uint8 (H,W).
+
+        `gt_prob` is how far the given labels are trusted. No label means "unsure" (pydensecrf's
+        zero_unsure=False). With one label, an image without classes, all is 0. Raises UserError
+        on labels of another size than the image's or out of range.
+        """
+        return self.from_labels_many([labels], num_labels, gt_prob)[0]
+
+    def from_labels_many(
+        self, labels: Sequence[Array], num_labels: int, gt_prob: float = 0.7
+    ) -> list[Array]:
+        """`from_labels` for several labellings of the image; in torch they run as one batch."""
+        marginals = self._from_labels([_as_tensor(each) for each in labels], num_labels, gt_prob)
+        results = marginals.argmax(1).to(torch.uint8)
+        return [_as_kind_of(each, like) for each, like in zip(results, labels, strict=True)]
+
+    def marginals_from_labels(self, labels: Array, num_labels: int, gt_prob: float = 0.7) -> Array:
+        """Marginals float32 (num_labels,H,W) that `from_labels` takes the largest of."""
+        marginals = self._from_labels([_as_tensor(labels)], num_labels, gt_prob)
+        return _as_kind_of(marginals[0], labels)
+
+    def from_probabilities(self, probabilities: Array) -> Array:
+        """Marginals float32 (L,H,W) of the CRF on `probabilities` (L,H,W), such as a softmax.
+
+        Raises UserError on another size than the image's.
+        """
+        given = self._on_device(_as_tensor(probabilities)).float()
+        if given.ndim != 3 or tuple(given.shape[1:]) != self._size:
+            raise UserError(
+                f"The CRF got probabilities {tuple(given.shape)} for an image of {self._size}. "
+                "Resize them to (L,H,W)."
+            )
+        unary = -given.clamp(PROBABILITY_FLOOR, 1.0).log()
+        return _as_kind_of(self._infer(unary[None])[0], probabilities)
+
+    def _from_labels(self, labels: list[Tensor], num_labels: int, gt_prob: float) -> Tensor:
+        if not 1 <= num_labels <= MAX_LABELS:
+            raise UserError(f"The CRF takes 1 to {MAX_LABELS} labels, got {num_labels}.")
+        for each in labels:
+            self._check_size(each)
+        stacked = torch.stack([self._on_device(each) for each in labels])
+        self._check_range(stacked, num_labels)
+        return self._infer(unary_from_labels(stacked, num_labels, gt_prob))
+
+    def _infer(self, unary: Tensor) -> Tensor:
+        """Marginals (B,L,H,W) of energies (B,L,H,W)."""
+        if unary.shape[1] == 1:
+            return torch.ones_like(unary)
+        return self._field.infer(unary.flatten(2)).unflatten(2, self._size)
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        # Only towards a device: on the way back the CPU would read before it has all.
+        return tensor.to(self.device, non_blocking=self.device.type != "cpu")
+
+    def _check_size(self, labels: Tensor) -> None:
+        if tuple(labels.shape) != self._size:
+            raise UserError(
+                f"The CRF got labels {tuple(labels.shape)} for an image of {self._size}. "
+                "Resize one to the other."
+            )
+
+    def _check_range(self, labels: Tensor, num_labels: int) -> None:
+        # One look at all of them, since a GPU is waited for.
+        lowest, highest = (int(extreme) for extreme in torch.stack(labels.aminmax()).tolist())
+        if not 0 <= lowest <= highest < num_labels:
+            raise UserError(
+                f"The CRF got labels {lowest} to {highest}, expected 0 to {num_labels - 1}. "
+                "Number them as indices, background 0."
+            )
+
+
+def check_backend(backend: str, device: torch.device) -> None:
+    """Raise UserError unless the backend can run on the device."""
+    if backend not in BACKENDS:
+        raise UserError(f"Unknown CRF backend {backend!r}. Use one of {', '.join(BACKENDS)}.")
+    if backend == "pydensecrf" and device.type != "cpu":
+        raise UserError(f"pydensecrf cannot run on {device}. Use the CRF backend torch there.")
+    if backend == "pydensecrf" and importlib.util.find_spec("pydensecrf") is None:
+        raise UserError(
+            "The CRF backend pydensecrf is not installed. Run `pip install pydensecrf2` (Python "
+            "below 3.13), or use the backend torch."
+        )
+
+
+def crf_has_threads(backend: str) -> bool:
+    """True where a CRF of `backend` takes torch's threads; pydensecrf has one."""
+    return backend == "torch"
+
+
+def crf_device(backend: str, device: torch.device) -> torch.device:
+    """Where CRFs of `backend` run on a machine whose networks run on `device`.
+
+    pydensecrf stays on the CPU; torch goes with the networks. Raises UserError as `check_backend`.
+    """
+    chosen = device if backend == "torch" else torch.device("cpu")
+    check_backend(backend, chosen)
+    return chosen
+
+
+def unary_from_labels(labels: Tensor, num_labels: int, gt_prob: float) -> Tensor:
+    """Energies float32 (B,L,H,W): `labels` (B,H,W) hold with probability `gt_prob`.
+
+    The rest is shared evenly by the other labels.
+    """
+    right = -math.log(gt_prob)
+    wrong = -math.log((1 - gt_prob) / max(num_labels - 1, 1))
+    index = torch.arange(num_labels, device=labels.device)[:, None, None]
+    return torch.where(labels[:, None] == index, right, wrong)
+
+
+class _MeanField(Protocol):
+    def infer(self, unary: Tensor) -> Tensor:
+        """Marginals float32 (B,L,N) from energies float32 (B,L,N)."""
+
+
+class _PydensecrfField:
+    """pydensecrf's mean field; its lattices serve every inference with as many labels."""
+
+    def __init__(self, image: Tensor, params: CrfParams) -> None:
+        self._image = image.numpy()
+        self._params = params
+        self._crf: Any = None
+        self._num_labels = 0
+
+    def infer(self, unary: Tensor) -> Tensor:
+        """Marginals float32 (B,L,N) from energies float32 (B,L,N), one CRF after another."""
+        if unary.shape[1] != self._num_labels:
+            self._build(unary.shape[1])
+        marginals = np.empty(unary.shape, np.float32)
+        for energies, result in zip(unary.numpy(), marginals, strict=True):
+            self._crf.setUnaryEnergy(np.ascontiguousarray(energies))
+            result[:] = self._crf.inference(self._params.iterations)
+        return torch.from_numpy(marginals)
+
+    def _build(self, num_labels: int) -> None:
+        from pydensecrf.densecrf import DenseCRF2D
+
+        height, width = self._image.shape[:2]
+        params = self._params
+        self._num_labels = num_labels
+        self._crf = DenseCRF2D(width, height, num_labels)
+        self._crf.addPairwiseGaussian(sxy=params.gaussian_sxy, compat=params.gaussian_compat)
+        self._crf.addPairwiseBilateral(
+            sxy=params.bilateral_sxy,
+            srgb=params.bilateral_srgb,
+            rgbim=np.ascontiguousarray(self._image),
+            compat=params.bilateral_compat,
+        )
+
+
+def _as_tensor(array: np.ndarray | Tensor) -> Tensor:
+    # A copy, since torch warns of sharing memory that numpy holds read-only.
+    return array.detach() if isinstance(array, Tensor) else torch.tensor(array)
+
+
+def _as_kind_of(result: Tensor, like: Array) -> Array:
+    return result if isinstance(like, Tensor) else result.cpu().numpy()

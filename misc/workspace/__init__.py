@@ -1,0 +1,37 @@
+"""What a run leaves on disk: whole files, the records of what made them, and their successors."""
+
+from misc.workspace.fingerprints import MISSING, FileFingerprints
+from misc.workspace.lock import RunLocks
+from misc.workspace.records import Identity, Record, changed_settings, claim_record
+from misc.workspace.stored import ImageFolder, WeightsFile, identity_of_images
+from misc.workspace.whole_files import (
+    PARTIAL_SUFFIX,
+    atomic_write,
+    content_digest,
+    digest,
+    read_json,
+    remove_partial_files,
+    stat_digest,
+    write_json,
+)
+
+__all__ = [
+    "MISSING",
+    "PARTIAL_SUFFIX",
+    "FileFingerprints",
+    "Identity",
+    "ImageFolder",
+    "Record",
+    "RunLocks",
+    "WeightsFile",
+    "atomic_write",
+    "changed_settings",
+    "claim_record",
+    "content_digest",
+    "digest",
+    "identity_of_images",
+    "read_json",
+    "remove_partial_files",
+    "stat_digest",
+    "write_json",
+]

@@ -1,0 +1,97 @@
+"""Files that are whole or not there at all, and fingerprints of what they hold."""
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from misc.errors import UserError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` when the block ends well, else not at all.
+
+    Args:
+        path: where the file goes; an existing one is replaced. Its folder is made.
+
+    Yields:
+        The open temporary file in the same folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
+    """Content of a JSON file that this project wrote.
+
+    Args:
+        path: the file.
+        remedy: what to do if it is damaged.
+
+    Raises:
+        UserError: if it is not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}). {remedy}") from None
+
+
+def digest(content: Any) -> str:
+    """Short fingerprint of anything JSON can hold."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def stamp_of(path: Path | str) -> str | None:
+    """What changes when a file does; None if there is no regular file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None  # a pipe would be waited for
+    # Times of modification can be set, as `cp -p` does; those of change cannot.
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
+def stat_digest(paths: Iterable[Path]) -> str:
+    """Fingerprint of files by name and stamp; a missing file counts as such."""
+    sha = hashlib.sha256()
+    for path in paths:
+        sha.update(f"{path.name}\0{stamp_of(path) or 'missing'}\n".encode())
+    return sha.hexdigest()[:16]
+
+
+def content_digest(path: Path) -> str:
+    """Fingerprint of a file's bytes."""
+    with open(path, "rb") as file:
+        sha = hashlib.sha256()
+        while block := file.read(1 << 22):
+            sha.update(block)
+    return sha.hexdigest()[:16]
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Delete what an interrupted run left half-written in `folder`."""
+    for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
+        path.unlink(missing_ok=True)

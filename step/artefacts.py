@@ -1,0 +1,347 @@
+"""What steps read of the dataset, and the results that several steps share.
+
+A result that no other step reads is declared in the module of the step that writes it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misc.cam_files import cam_file_bytes
+from misc.images import read_mask
+from misc.saliency import read_saliency
+from misc.visualize import (
+    colour_boundary_label,
+    colour_gray,
+    colour_mask,
+    overlay_heat,
+    overlay_mask,
+)
+from misc.workspace import Identity, ImageFolder, digest
+from step.common.checks import fit_problems, image_problems, problems_of, shorten
+from step.common.results import CamsMade
+from step.graph import Drawer, ImageFiles, Source, Tile, Weights
+from voc12.files import CRF_SUFFIX
+from voc12.picture_sizes import MASK, SALIENCY, Size, sizes_of
+
+if TYPE_CHECKING:
+    from step.run import Run
+
+Image = NDArray[np.uint8]
+
+CRF_PNG = f"{CRF_SUFFIX}.png"
+BLOCK_BYTES = 4096  # a small file takes this much of most disks
+LABEL_BYTES_A_PIXEL = 0.06  # of a PNG of labels, as measured on the drawn images
+
+
+def label_png_bytes(size: Size) -> int:
+    """About how much disk a PNG of labels of `size` (H,W) takes."""
+    return max(int(size[0] * size[1] * LABEL_BYTES_A_PIXEL), BLOCK_BYTES)
+
+
+class Photographs(Source):
+    """The photographs themselves."""
+
+    name = "the photographs"
+
+    def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
+        return run.content_of(self.name, ids, run.dataset.image_path)
+
+    def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        return image_problems(run.dataset, ids)
+
+    def drawer(self, run: "Run") -> Drawer:
+        return lambda image_id, image: [Tile(image_id, image)]
+
+
+class Tags(Source):
+    """The image tags, by the names of the classes."""
+
+    name = "the tags"
+
+    def shared(self, run: "Run") -> Identity:
+        """The class names: their order is that of the class ids."""
+        return Identity.of_content(digest(run.dataset.class_names))
+
+    def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
+        """The names that each image's tags say."""
+        tags, names = run.tags, run.dataset.class_names
+        known: dict[bytes, str] = {}  # many images have the same tags
+
+        def token(shown: NDArray[np.float32]) -> str:
+            key = shown.tobytes()
+            if key not in known:
+                known[key] = digest([names[k] for k in np.flatnonzero(shown).tolist()])
+            return known[key]
+
+        return {image_id: token(tags[image_id]) for image_id in ids}
+
+    def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        texts = problems_of(lambda: run.tags)
+        return shorten([line for text in texts for line in text.splitlines()], "tags")
+
+
+class SaliencyMaps(Source):
+    """The saliency maps; with `--saliency none` there are none."""
+
+    name = "the saliency maps"
+    settings = ("saliency",)
+
+    def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
+        if run.dataset.saliency_root is None:
+            return {}
+        return run.content_of(self.name, ids, run.dataset.saliency_path)
+
+    def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        dataset = run.dataset
+        if dataset.saliency_root is None:
+            return []
+        remedy = (
+            "Put maps of the images' sizes there, pass --sal_root, or run with --saliency none."
+        )
+        return fit_problems(dataset, sizes_of(dataset, SALIENCY), ids, "Saliency map", remedy)
+
+    def drawer(self, run: "Run") -> Drawer | None:
+        dataset = run.dataset
+        if dataset.saliency_root is None:
+            return None
+
+        def draw(image_id: str, image: Image) -> list[Tile]:
+            path = dataset.saliency_path(image_id)
+            return [Tile("saliency", colour_gray(read_saliency(path)))] if path.exists() else []
+
+        return draw
+
+
+@dataclass(frozen=True)
+class ExactMasks(Source):
+    """Exact masks: what is scored against, or learnt from for the upper bound.
+
+    Attributes:
+        remedy: what helps where they are missing, besides putting them there.
+        with_augmented: those of the augmented set (SBD) stand in where the exact one is missing.
+        prefers_augmented: they come first.
+    """
+
+    remedy: str
+    with_augmented: bool = False
+    prefers_augmented: bool = False
+    name: str = "the exact masks"
+
+    def mask_path(self, run: "Run", image_id: str) -> Path:
+        """Where the mask of an image lies."""
+        if self.prefers_augmented:
+            return run.dataset.augmented_mask_path(image_id)
+        path = run.dataset.mask_path(image_id)
+        if self.with_augmented and not path.exists():
+            return run.dataset.augmented_mask_path(image_id)
+        return path
+
+    def shared(self, run: "Run") -> Identity:
+        return Identity.of_content(digest(run.dataset.class_names))
+
+    def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
+        kind = self.with_augmented, self.prefers_augmented
+        return run.content_of(self.name, ids, lambda i: self.mask_path(run, i), kind)
+
+    def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        sizes = sizes_of(run.dataset, MASK)
+        if self.with_augmented or self.prefers_augmented:
+            sizes = type(sizes)(lambda image_id: self.mask_path(run, image_id), sizes.formats)
+        return fit_problems(run.dataset, sizes, ids, "Mask", self.remedy)
+
+    def drawer(self, run: "Run") -> Drawer:
+
+        def draw(image_id: str, image: Image) -> list[Tile]:
+            path = self.mask_path(run, image_id)
+            return [_mask_tile("ground truth", image, path)] if path.exists() else []
+
+        return draw
+
+
+class PretrainedBackbone(Source):
+    """What a network's backbone starts from: a word of the settings, or a file."""
+
+    name = "the pretrained backbone"
+
+    def shared(self, run: "Run") -> Identity:
+        """The word, or the file's content."""
+        weights = run.config.backbone_weights
+        if weights in ("imagenet", "none"):
+            return Identity.of_content(weights)
+        return Identity.of_content(run.fingerprints.of(Path(weights)))
+
+    def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        weights = run.config.backbone_weights
+        if weights == "imagenet":
+            return run.fetch_problems(run.config.backbone)
+        if weights == "none":
+            return []
+        if not Path(weights).is_file():
+            return [f"--backbone_weights {weights}: no such file. Pass a file, imagenet or none."]
+        from step.common.networks import pretrained_backbone
+
+        def try_file() -> list[str]:
+            found = problems_of(lambda: pretrained_backbone(run, run.config.backbone))
+            return [f"--backbone_weights: {problem}" for problem in found]
+
+        return run.once(("backbone", weights, run.config.backbone), try_file)
+
+
+@dataclass(frozen=True, eq=False)
+class CamFiles(ImageFiles):
+    """CAMs: ours, or files of any dialect that somebody put there."""
+
+    settings: tuple[str, ...] = ("cam_format",)
+
+    def made(self, run: "Run") -> CamsMade:
+        return CamsMade(run, self)
+
+    def bytes_of(self, run: "Run", image_id: str, size: Size) -> int:
+        """About how much disk the CAMs of an image of `size` (H,W) take."""
+        dtype, high_res = run.setting("cam_dtype"), run.setting("cam_high_res")
+        return cam_file_bytes(len(run.class_ids(image_id)), size, dtype, high_res=high_res)
+
+    def drawer(self, run: "Run") -> Drawer:
+        made, names = self.made(run), run.dataset.class_names
+
+        def draw(image_id: str, image: Image) -> list[Tile]:
+            if made.missing([image_id]):
+                return []
+            size = (image.shape[0], image.shape[1])
+            cams = made.reader(made.files([image_id])[image_id], size, "high_res")
+            pairs = zip(cams.class_ids.tolist(), cams.high_res, strict=True)
+            return [
+                Tile(f"CAM {names[class_id - 1]}", overlay_heat(image, cam), [class_id])
+                for class_id, cam in pairs
+            ]
+
+        return draw
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierWeights(Weights):
+    """Weights of the classifier; none is trained where CAMs of somebody else are used."""
+
+    def load(self, run: "Run") -> object:
+        from step.common.networks import trained_classifier
+
+        return trained_classifier(run, run.config.backbone)
+
+    def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        problems = super().problems(run, ids)
+        cams = CAMS.made(run)
+        if not (problems and cams.is_foreign):
+            return problems
+        return [
+            "The weights of a classifier are needed to start from, but none is trained, since you "
+            f"put CAMs into {cams.folder.path}. Pass its weights with --{self.flag}, or leave out "
+            "--bes_backbone cam and --seg_init cam."
+        ]
+
+
+def _draw_regions(folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
+    path = folder.file(image_id)
+    if not path.exists():
+        return []
+    mask = read_mask(path)
+    return [Tile("confident regions", colour_mask(mask), np.unique(mask).tolist())]
+
+
+def _draw_labels(folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
+    path = folder.file(image_id)
+    if not path.exists():
+        return []
+    return [Tile("boundary label", colour_boundary_label(read_mask(path)))]
+
+
+def draw_masks(title: str, folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
+    """Masks before and after the CRF on the photograph, those that are there."""
+    titles = {".png": title, CRF_PNG: f"{title} after CRF"}
+    paths = {suffix: folder.file(image_id, suffix) for suffix in folder.suffixes}
+    return [_mask_tile(titles[k], image, path) for k, path in paths.items() if path.exists()]
+
+
+def _mask_tile(title: str, image: Image, path: Path) -> Tile:
+    mask = read_mask(path)
+    return Tile(title, overlay_mask(image, mask), np.unique(mask).tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class BoundaryWeights(Weights):
+    """Weights of the boundary network; a contact sheet shows what it says of the image."""
+
+    def load(self, run: "Run") -> object:
+        from step.common.networks import trained_boundary_network
+
+        return trained_boundary_network(run, run.config.backbone)
+
+    def drawer(self, run: "Run") -> Drawer | None:
+        if not self.file(run).exists():
+            return None
+        from step.common.predict import boundary_predictor
+
+        predict = boundary_predictor(run)
+        return lambda image_id, image: [Tile("boundary", colour_gray(predict(image)))]
+
+
+PHOTOGRAPHS = Photographs()
+TAGS = Tags()
+SALIENCY_MAPS = SaliencyMaps()
+SCORED_MASKS = ExactMasks(
+    "Put masks of the images' sizes there, or score another split with --chainer_eval_set. Without "
+    "exact masks pass --eval_cam_pass no --eval_sem_seg_pass no."
+)
+PRETRAINED_BACKBONE = PretrainedBackbone()
+
+CAM_WEIGHTS = ClassifierWeights(
+    "the classifier's weights", "cam_weights_name", "weights of the classifier", "weights/cam.pth"
+)
+CAMS = CamFiles(
+    "the CAMs", "cam_out_dir", "CAMs, made here or put here by you", "cam", suffixes=(".npy",),
+    smaller="--cam_dtype float16 and --cam_high_res no make them smaller",
+)  # fmt: skip
+CONFIDENT_REGIONS = ImageFiles(
+    "the confident regions", "cam_vis_dir", "confident regions as pictures", "cam_vis",
+    image_bytes=label_png_bytes, draw=_draw_regions,
+)  # fmt: skip
+BOUNDARY_LABELS = ImageFiles(
+    "the boundary labels", "boundary_label_dir", "boundary labels", "boundary_label",
+    image_bytes=label_png_bytes, draw=_draw_labels,
+)  # fmt: skip
+BES_WEIGHTS = BoundaryWeights(
+    "the boundary network's weights", "bes_weights_name", "weights of the boundary network",
+    "weights/bes.pth",
+)  # fmt: skip
+PSEUDO_MASKS = ImageFiles(
+    "the pseudo masks", "sem_seg_out_dir", "pseudo masks", "sem_seg", suffixes=(".png", CRF_PNG),
+    image_bytes=lambda size: 2 * label_png_bytes(size),
+    draw=lambda *item: draw_masks("mask", *item),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class FilesOf(Source):
+    """The files of images as they are now, whatever made them: for steps that judge them."""
+
+    artefact: ImageFiles
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """That of the artefact."""
+        return self.artefact.name
+
+    def path(self, run: "Run") -> Path:
+        return self.artefact.path(run)
+
+    def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
+        """Content of each image's files; what they will be made from where they are to come."""
+        made = self.artefact.made(run)
+        return made.own(ids) if made.planned is not None else made.contents(ids)
+
+    def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        return self.artefact.problems(run, ids)

@@ -1,0 +1,1 @@
+"""What the steps and their runner share."""

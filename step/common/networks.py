@@ -1,0 +1,69 @@
+"""Networks, built from the settings of a run and filled with weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from misc.weights import load_weights
+from net.backbone import Backbone, build_backbone, fetch_imagenet_weights, load_backbone_weights
+from net.boundary import BoundaryNetwork
+from net.cam import CamClassifier
+from net.deeplab_v2 import DeepLabV2
+from step.artefacts import BES_WEIGHTS, CAM_WEIGHTS
+
+if TYPE_CHECKING:
+    from step.run import Run
+
+
+def trained_classifier(run: "Run", backbone: str) -> CamClassifier:
+    """The classifier with its trained weights.
+
+    Raises:
+        UserError: if the weights do not fit.
+    """
+    network = build_backbone(backbone, fixed_batch_norm=True)
+    classifier = CamClassifier(network, run.dataset.num_classes)
+    load_weights(classifier, CAM_WEIGHTS.file(run).path)
+    return classifier
+
+
+def trained_boundary_network(run: "Run", backbone: str) -> BoundaryNetwork:
+    """The boundary network with its trained weights.
+
+    Raises:
+        UserError: if the weights do not fit.
+    """
+    network = BoundaryNetwork(build_backbone(backbone, fixed_batch_norm=True))
+    load_weights(network, BES_WEIGHTS.file(run).path)
+    return network
+
+
+def pretrained_backbone(run: "Run", name: str) -> Backbone:
+    """A backbone to start from, as `--backbone_weights` says.
+
+    Every process comes here; one of each machine downloads.
+
+    Raises:
+        UserError: if the weights cannot be obtained or do not fit.
+    """
+    weights = run.config.backbone_weights
+    backbone = build_backbone(name, fixed_batch_norm=weights != "none")
+    if weights == "imagenet":
+        run.runtime.once_on_each_machine(lambda: fetch_imagenet_weights(name))
+    load_backbone_weights(backbone, weights)
+    return backbone
+
+
+def build_segmentation_network(
+    run: "Run", backbone: str, *, from_scratch: bool = False, weights: Path | None = None
+) -> DeepLabV2:
+    """The segmentation network: with the trained `weights`, else as it is before any are loaded.
+
+    Raises:
+        UserError: if the weights do not fit.
+    """
+    network = DeepLabV2(
+        build_backbone(backbone, fixed_batch_norm=not from_scratch), run.dataset.num_classes + 1
+    )
+    if weights is not None:
+        load_weights(network, weights)
+    return network

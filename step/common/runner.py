@@ -1,0 +1,301 @@
+"""The runner: everything about a step that is the same for all of them."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from misc.config import NO_EFFECT, Config, plain
+from misc.log import progress
+from misc.runtime import StopRequest
+from misc.workspace import RunLocks, digest, read_json, remove_partial_files, write_json
+from step.common.disk import announce_use
+from step.common.plan import CURRENT, DUE, MISSING, STALE, Plan, Row, Status, make_plan, status_of
+from step.common.scorefile import ScoreFile
+from step.common.setting_checks import setting_problems
+from step.common.table import table
+from step.graph import Artefact, ImageStep, Node, ScoringStep, TrainingStep, Work, all_steps
+from step.run import NOTES, Run
+
+logger = logging.getLogger(__name__)
+
+DONE, KEPT, SKIPPED = "done", "kept", "skipped"
+
+
+@dataclass
+class Outcome:
+    """The outcome of a step in this run.
+
+    Attributes:
+        node: the step.
+        what: DONE, KEPT (it was current) or SKIPPED (not needed, put there, off).
+        result: its result, from this run or an earlier one.
+        images: images that it worked on in this run.
+        seconds: time that it took in this run.
+    """
+
+    node: Node
+    what: str
+    result: dict[str, Any] = field(default_factory=dict)
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What all processes must agree on before a step begins.
+
+    Attributes:
+        todo: images whose files are to be made.
+        anew: they grow beside those that they replace.
+        whole: they replace all files that are there.
+    """
+
+    todo: Sequence[str]
+    anew: bool = False
+    whole: bool = False
+
+
+class Runner:
+    """Plans a list of steps, and runs them in their order."""
+
+    def __init__(self, run: Run, nodes: Sequence[Node]) -> None:
+        """Take the run itself, and the steps that it was asked for, variants among them."""
+        self.run = run
+        self.nodes = list(nodes)
+        self.plan = Plan([])
+        self._touched: set[Path] = set()
+        self._stop = StopRequest()
+        self._locks = RunLocks()
+
+    def recover(self) -> None:
+        """Finish what a stopped run was about to put into its place, of whatever step.
+
+        Raises:
+            UserError: if another run is at work there.
+        """
+        out_dir = self.run.config.out_dir
+        if out_dir.is_dir() and not self.run.is_only_planned:
+            self._lock_out_dir()
+            remove_partial_files(out_dir)
+        for node in (*self.nodes, *self._other_nodes()):
+            artefact = node.step.writes
+            if artefact is not None and artefact.stored(node.run).is_half_replaced():
+                self._lock(artefact, node.run)
+                artefact.stored(node.run).recover()
+                # What stands there is of the result that was replaced.
+                ScoreFile.of(self.run.config).drop(node.key)
+
+    def _other_nodes(self) -> list[Node]:
+        """All steps that were not asked for."""
+        asked = {node.step.name for node in self.nodes}
+        others = (step for step in all_steps() if step.name not in asked)
+        return [node for step in others for node in step.nodes(self.run)]
+
+    def lock(self) -> None:
+        """Keep other runs from writing where this one will write, until `unlock`.
+
+        Raises:
+            UserError: if another run writes there.
+        """
+        self._lock_out_dir()
+        for row in self.plan.rows:
+            if row.will_run:
+                for artefact in row.node.step.written(row.node.run):
+                    self._lock(artefact, row.node.run)
+
+    def unlock(self) -> None:
+        """Let other runs write here."""
+        self._locks.release()
+
+    def _lock_out_dir(self) -> None:
+        self._locks.acquire(self.run.notes, self.run.config.out_dir, "--out_dir")
+
+    def _lock(self, artefact: Artefact, run: Run) -> None:
+        """Lock the output folder that an artefact lies in, of whichever run, or itself alone."""
+        path, flag = artefact.path(run).resolve(), f"--{artefact.flag}"
+        owner = next((each for each in path.parents if (each / NOTES).is_dir()), None)
+        if owner is None:
+            self._locks.acquire(path.with_name(f".{path.name}{NOTES}"), path, flag)
+        else:
+            self._locks.acquire(owner / NOTES, owner, flag)
+
+    def make_plan(self) -> Plan:
+        """Look at everything before anything is written."""
+        others = [
+            node
+            for node in self._other_nodes()
+            if not (isinstance(node.step, ScoringStep) and node.step.is_always_due)
+        ]
+        overwrite = self.run.config.overwrite
+        self.plan = make_plan(self.nodes, others, overwrite, self._redo().done())
+        self.plan.problems[:0] = setting_problems(self.run, self.nodes)
+        return self.plan
+
+    def execute(self) -> Iterator[Outcome]:
+        """Run every step that is to be made; the outcome of each, as it ends."""
+        # Only the main process has looked; the others do as it says.
+        rows = [row for row in self.plan.rows if row.is_asked]
+        for row in rows or [Row(node, Status(DUE)) for node in self.nodes]:
+            yield self._execute(row)
+        self.run.runtime.on_main(self._redo().forget)
+
+    def _redo(self) -> "Redo":
+        return Redo(self.run.notes / "redo.json", self.run.config, self.nodes)
+
+    def _execute(self, row: Row) -> Outcome:
+        node, runtime = row.node, row.node.run.runtime
+        order = runtime.on_main(lambda: self._begin(row))
+        scores = ScoreFile.of(node.run.config)
+        if order is None:
+            state = row.status.state
+            what = KEPT if state in (CURRENT, MISSING, STALE) else SKIPPED
+            return Outcome(node, what, scores.step(node.key))
+        start = time.perf_counter()
+        result = self._make(node, order)
+        seconds = time.perf_counter() - start
+        outcome = Outcome(node, DONE, result, result.get("images", len(order.todo)), seconds)
+        if runtime.is_main:
+            self._keep(row, outcome)
+        for artefact in node.step.written(node.run):
+            self._touched.add(artefact.path(node.run))
+        logger.info("%s: %s (%.1f s)", node.title, node.step.describe(result) or DONE, seconds)
+        if self._stop.is_asked:
+            self._stop.obey()
+        return outcome
+
+    def _begin(self, row: Row) -> Order | None:
+        """Claim the place of a step's result; None if there is nothing to do."""
+        node = row.node
+        step, run = node.step, node.run
+        follows = any(source.path(run) in self._touched for source in step.sources(run))
+        if not (row.will_run or follows):
+            return None
+        for artefact in step.written(run):
+            run.ledger.pop(artefact.path(run), None)
+        status = status_of(node)
+        row.status = status
+        if not (row.is_forced or status.state in (MISSING, STALE, DUE)):
+            return None
+        todo = status.ids if row.is_forced else status.todo
+        anew = row.is_forced or status.anew
+        if isinstance(step, ImageStep):
+            return self._begin_images(node, step, status, todo, anew)
+        if isinstance(step, TrainingStep):
+            assert status.record is not None
+            step.writes.file(run).begin(status.record)
+            return Order(todo)
+        return Order(todo)
+
+    def _begin_images(
+        self, node: Node, step: ImageStep, status: Status, todo: Sequence[str], anew: bool
+    ) -> Order:
+        assert status.record is not None
+        folder = step.writes.folder(node.run)
+        grown = folder.grown(status.record, todo) if anew else set()
+        folder.begin(status.record, todo, anew=anew)
+        left = [image_id for image_id in todo if image_id not in grown]
+        announce_use(node, left)
+        return Order(left, anew, status.whole)
+
+    def _make(self, node: Node, order: Order) -> dict[str, Any]:
+        step, run = node.step, node.run
+        if isinstance(step, ImageStep):
+            return self._make_images(node, step, order)
+        if isinstance(step, TrainingStep):
+            return self._train(node, step, order)
+        work = Work(run, list(order.todo))
+        arguments = step.arguments(run)
+        return run.runtime.on_main(lambda: step.make(work, **arguments))
+
+    def _make_images(self, node: Node, step: ImageStep, order: Order) -> dict[str, Any]:
+        run, runtime = node.run, node.run.runtime
+        folder = step.writes.folder(run)
+        share = runtime.shard(order.todo)
+        work = Work(run, share, folder=folder.staging if order.anew else folder)
+        made = step.make(work, **step.arguments(run)) if share else ()
+        for _ in progress(made, desc=node.title, total=len(share)):
+            pass
+        runtime.barrier()
+        if order.anew:
+            runtime.on_main(lambda: folder.complete(whole=order.whole))
+        return {"images": len(order.todo)}
+
+    def _train(self, node: Node, step: TrainingStep, order: Order) -> dict[str, Any]:
+        import torch
+
+        from misc.training import Checkpoints, train
+        from misc.weights import save_weights
+
+        run, runtime, config = node.run, node.run.runtime, node.run.config
+        weights = step.writes.file(run)
+        torch.manual_seed(config.seed)
+        learning = step.make(Work(run, list(order.todo), weights=weights), **step.arguments(run))
+        checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
+        trained = train(runtime, learning, checkpoints, desc=node.title)
+        self._stop = trained.stop
+        if runtime.is_main:
+            save_weights(learning.network, weights.training / weights.path.name)
+            weights.complete()
+        runtime.barrier()
+        # Accelerate keeps what it prepared: several networks would pile up in memory.
+        runtime.accelerator.free_memory()
+        images = trained.steps * learning.plan.batch_size
+        return {"images": images, "loss": trained.loss, **learning.notes}
+
+    def _keep(self, row: Row, outcome: Outcome) -> None:
+        """Enter a result into the scores."""
+        node, result = row.node, outcome.result
+        if row.status.record is not None and isinstance(node.step, ScoringStep):
+            result["made_from"] = row.status.record.to_json()
+        result |= {"settings": node.step.settings(node.run), "seed": node.run.config.seed}
+        rate = outcome.images / outcome.seconds
+        result |= {"seconds": outcome.seconds, "images_per_second": rate}
+        ScoreFile.of(node.run.config).put(node.key, result, node.run.config)
+        if row.is_forced:
+            self._redo().add(node)
+
+
+class Redo:
+    """Remembers which steps a stopped run with `--overwrite all` has made again already."""
+
+    def __init__(self, path: Path, config: Config, nodes: Sequence[Node]) -> None:
+        """The memory at `path` of the command with these settings and steps."""
+        self.path = path
+        settings = {
+            field.name: plain(getattr(config, field.name))
+            for field in dataclasses.fields(config)
+            if field.metadata["decides"] != NO_EFFECT
+        }
+        self._command = digest([settings, [node.title for node in nodes]])
+
+    def done(self) -> list[str]:
+        """Titles of the steps; none if the last run was of another command, or ended."""
+        content = read_json(self.path) if self.path.exists() else {}
+        return content.get("done", []) if content.get("command") == self._command else []
+
+    def add(self, node: Node) -> None:
+        """Remember a step."""
+        write_json(self.path, {"command": self._command, "done": [*self.done(), node.title]})
+
+    def forget(self) -> None:
+        """The run has ended: the same command starts from the beginning."""
+        self.path.unlink(missing_ok=True)
+
+
+def results_table(outcomes: Sequence[Outcome]) -> str:
+    """The outcome of each step, one row each."""
+    rows = [
+        [
+            each.node.title,
+            each.what,
+            str(each.images) if each.what == DONE else "-",
+            f"{each.seconds:.1f}" if each.what == DONE else "-",
+            each.node.step.describe(each.result) if each.result else "",
+        ]
+        for each in outcomes
+    ]
+    return table(["step", "", "images", "seconds", "result"], rows)

@@ -1,0 +1,58 @@
+"""Settings that only the dataset, the disk or the machine show to be wrong."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from step.common.checks import problems_of
+from step.graph import ImageFiles, Node, all_artefacts
+from step.run import Run
+from voc12.classes import class_indices
+
+
+def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
+    """What is wrong with the settings of these steps, and with the places of all results."""
+    problems = []
+    for artefact in all_artefacts():
+        path = artefact.path(run)
+        problems += _dataset_problems(run, artefact.flag, path)
+        if isinstance(artefact, ImageFiles):
+            if path.exists() and not path.is_dir():
+                problems.append(f"--{artefact.flag} {path} is a file. Name a folder.")
+        elif path.is_dir():
+            problems.append(f"--{artefact.flag} {path} is a folder. Name a file in it.")
+        problems += _parent_problems(artefact.flag, path)
+    names = {name for node in nodes for name in node.step.own_settings()}
+    if "eval_classes" in names:
+        wanted = run.config.eval_classes
+        classes = problems_of(lambda: class_indices(run.dataset.class_names, wanted))
+        problems += [f"--eval_classes: {problem}" for problem in classes]
+    if "crf" in names:
+        problems += _crf_problems(run)
+    return problems
+
+
+def _dataset_problems(run: Run, flag: str, path: Path) -> list[str]:
+    """A result is not written among the dataset's own files, whose place was mistyped."""
+    root = run.dataset.root.absolute()
+    own = [root / name for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets")]
+    if run.dataset.saliency_root is not None:
+        own.append(run.dataset.saliency_root.absolute())
+    holder = next((each for each in own if path.absolute().is_relative_to(each)), None)
+    if holder is None:
+        return []
+    return [f"--{flag} {path}: {holder} belongs to the dataset. Choose another folder."]
+
+
+def _parent_problems(flag: str, path: Path) -> list[str]:
+    nearest = next((parent for parent in path.absolute().parents if parent.exists()), None)
+    if nearest is None or nearest.is_dir():
+        return []
+    return [f"--{flag} {path}: {nearest} is a file. Choose another path."]
+
+
+def _crf_problems(run: Run) -> list[str]:
+    from misc.crf import crf_device
+
+    backend = run.config.crf
+    problems = problems_of(lambda: crf_device(backend, run.runtime.device))
+    return [f"--crf {backend}: {problem}" for problem in problems]

@@ -1,0 +1,144 @@
+"""What the segmentation network learns from, and what it starts from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from misc.errors import UserError
+from misc.workspace import Identity
+from step.artefacts import CAM_WEIGHTS, PSEUDO_MASKS
+from step.common.checks import map_problems, problems_of
+from step.graph import Source
+from voc12.files import mask_paths
+
+if TYPE_CHECKING:
+    from step.run import Run
+
+GT, PSEUDO = "gt", "pseudo"
+FLAG = "--seg_init"
+INIT_WORDS = ("imagenet", "none")
+
+
+@dataclass(frozen=True)
+class MasksToLearn(Source):
+    """`--seg_label_dir`: SBE's masks, the exact ones, or a folder's."""
+
+    name: str = "the masks to learn from"
+
+    def paths(self, run: "Run", ids: Sequence[str]) -> dict[str, Path]:
+        """The mask of each image.
+
+        Raises:
+            UserError: if one of them is missing.
+        """
+        labels = run.setting("seg_label_dir")
+        if labels == GT:
+            return {image_id: run.dataset.augmented_mask_path(image_id) for image_id in ids}
+        if labels == PSEUDO:
+            folder = PSEUDO_MASKS.path(run)
+            remedy = f"Run make_sem_seg with --infer_list {run.config.train_aug_list}"
+        else:
+            folder, remedy = Path(labels), "Put them there"
+        try:
+            return mask_paths(folder, ids)
+        except UserError as error:
+            raise UserError(f"{error} {remedy}, or choose another --seg_label_dir.") from None
+
+    def describe(self, run: "Run") -> str:
+        """What they are, in words."""
+        labels = run.setting("seg_label_dir")
+        words = {GT: "the exact masks", PSEUDO: f"pseudo masks, {PSEUDO_MASKS.path(run)}"}
+        return words.get(labels, labels)
+
+    def path(self, run: "Run") -> Path | None:
+        is_pseudo = run.setting("seg_label_dir") == PSEUDO
+        return PSEUDO_MASKS.path(run) if is_pseudo else None
+
+    def shared(self, run: "Run") -> Identity | None:
+        is_pseudo = run.setting("seg_label_dir") == PSEUDO
+        return PSEUDO_MASKS.shared(run) if is_pseudo else None
+
+    def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
+        """What each pseudo mask is made from; of other masks, their content."""
+        if run.setting("seg_label_dir") == PSEUDO:
+            return PSEUDO_MASKS.own(run, ids)
+        paths = self.paths(run, ids)
+        contents = run.fingerprints.of_all(
+            list(paths.values()), desc=f"fingerprints of {self.name}"
+        )
+        return dict(zip(paths, contents, strict=True))
+
+    def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        planned = run.ledger.get(PSEUDO_MASKS.path(run))
+        if run.setting("seg_label_dir") == PSEUDO and planned is not None:
+            ids = [image_id for image_id in ids if not planned.covers(image_id)]
+        return problems_of(lambda: self.paths(run, ids)) or map_problems(
+            run.dataset, self.paths(run, ids), "Training mask", "Choose another --seg_label_dir."
+        )
+
+
+@dataclass(frozen=True)
+class Start(Source):
+    """`--seg_init`: what the network starts from."""
+
+    name: str = "the initialisation"
+
+    def path(self, run: "Run") -> Path | None:
+        return CAM_WEIGHTS.path(run) if run.setting("seg_init") == "cam" else None
+
+    def word_or_path(self, run: "Run") -> str:
+        """`imagenet`, `none`, or the path of a file."""
+        init = run.setting("seg_init")
+        return str(CAM_WEIGHTS.path(run)) if init == "cam" else init
+
+    def shared(self, run: "Run") -> Identity | None:
+        """The word, the file's content, or what the classifier is trained from."""
+        init = run.setting("seg_init")
+        if init == "cam":
+            return CAM_WEIGHTS.shared(run)
+        if init in INIT_WORDS:
+            return Identity.of_content(init)
+        return Identity.of_content(run.fingerprints.of(Path(init)))
+
+    def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Weights that are not available or do not fit: tried on a network that is then discarded.
+
+        The training itself may come hours later.
+        """
+        config, init, backbone = run.config, run.setting("seg_init"), run.setting("seg_backbone")
+        is_cam = init == "cam"
+        is_to_come = is_cam and CAM_WEIGHTS.path(run) in run.ledger
+        problems = [] if is_to_come else self._problems_of_weights(run)
+        if is_cam and backbone != config.backbone and (is_to_come or problems):
+            differ = (
+                f"--seg_init cam starts from the classifier, whose --backbone is {config.backbone}"
+                f", but --seg_backbone is {backbone}. Make both the same, or pass --seg_init "
+                "imagenet, none or a file."
+            )
+            return [differ, *problems]
+        return problems
+
+    def _problems_of_weights(self, run: "Run") -> list[str]:
+        init, word = run.setting("seg_init"), self.word_or_path(run)
+        if word == "none":
+            return []
+        if word == "imagenet":
+            return run.fetch_problems(run.setting("seg_backbone"), FLAG)
+        if not Path(word).is_file():
+            return [
+                f"{FLAG} {init}: there is no file {word}. Pass a file, imagenet, none, or cam "
+                "after train_cam."
+            ]
+        return [f"{FLAG} {init}: {problem}" for problem in problems_of(lambda: _try(run, word))]
+
+
+def _try(run: "Run", path: str) -> None:
+    from net.segmentation_init import initialise
+    from step.common.networks import build_segmentation_network
+
+    initialise(build_segmentation_network(run, run.setting("seg_backbone")), path)
+
+
+MASKS_TO_LEARN = MasksToLearn()
+START = Start()

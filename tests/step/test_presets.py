@@ -1,0 +1,58 @@
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run_sample
+from misc.config import PRESETS, apply_preset, config_from
+from step.graph import full_config_class
+
+Config: Any = full_config_class()
+
+
+def config_of(*flags: str) -> Any:
+    args = run_sample.make_parser().parse_args(flags)
+    apply_preset(args, Config)
+    return config_from(vars(args), Config)
+
+
+def test_coco_trains_longer_on_larger_batches_and_without_a_crf() -> None:
+    config = config_of("--preset=coco14")
+    assert config.seg_batch_size * config.seg_accumulation == 20
+    assert config.seg_iters == 50_000
+    assert not config.seg_crf
+    assert config.train_aug_list == "train"
+
+
+def test_voc_is_as_without_a_preset() -> None:
+    assert dataclasses.replace(config_of("--preset=voc12"), preset="none") == config_of()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_names_settings_that_there_are(name: str) -> None:
+    assert PRESETS[name].keys() <= {field.name for field in dataclasses.fields(Config)}
+
+
+def test_flags_override_the_preset_wherever_they_stand() -> None:
+    for flags in (["--preset=coco14", "--seg_iters=9"], ["--seg_iters=9", "--preset=coco14"]):
+        config = config_of(*flags)
+        assert (config.seg_iters, config.seg_batch_size) == (9, 20)
+
+
+def test_what_was_set_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    config_of("--preset=coco14", "--seg_crop=100")
+    for line in (
+        "--preset coco14 sets:", "--seg_iters 50000 (default: 20000)", "--seg_backbone resnet101\n",
+        "--seg_crop stays 100, not 321", "--seg_crf no (default: yes)", "--seg_pyramid 1,0.75,0.5",
+    ):  # fmt: skip
+        assert line in caplog.text
+
+
+def test_the_demo_takes_no_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--demo", "--preset=coco14", f"--out_dir={tmp_path / 'out'}"]
+    assert run_sample.main(flags) == 2
+    assert "leave out --preset, or --demo" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,1 @@
+"""A dataset in VOC layout made from COCO's annotations."""
