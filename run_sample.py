@@ -238,7 +238,7 @@ def run(
     Args:
         steps: only these; by default those that are on by default.
         from_step: this one and those that use its results.
-        plan: show the plan and do nothing.
+        plan: show the plan and make nothing.
         demo: draw a small dataset under `out_dir` and run on that.
         settings: values of flags, as strings or Python values; `NAME_pass=False` switches
             a step off.
@@ -390,7 +390,8 @@ def run_nodes(
         sys.stdout.write(f"\n{text}\n")
         if any(outcome.node.step.has_panels for outcome in outcomes):
             _write_panels(run)
-        sys.stdout.write(f"\n{_places(run, runner.nodes)}\n")
+        if places := _places(run, runner.nodes):
+            sys.stdout.write(f"\n{places}\n")
     finally:
         runner.unlock()
 
@@ -417,7 +418,7 @@ def _places(run: Run, nodes: Iterable[Node]) -> str:
         "contact sheets": run.config.out_dir / "panels",
     }
     there = {name: path for name, path in places.items() if path is not None and path.exists()}
-    width = max(map(len, there))
+    width = max(map(len, there), default=0)
     return "\n".join(f"{name.ljust(width)}  {path}" for name, path in there.items())
 
 

@@ -235,7 +235,7 @@ class ClassifierWeights(Weights):
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
         problems = super().problems(run, ids)
         cams = CAMS.made(run)
-        if not (problems and cams.is_foreign):
+        if self.file(run).exists() or not (problems and cams.is_foreign):
             return problems
         return [
             "The weights of a classifier are needed to start from, but none is trained, since you "

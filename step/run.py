@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-NOTES = ".sbe"  # folder below --out_dir for what only saves time
+NOTES = ".sbe"  # folder below --out_dir for caches, and for the lock that marks a run
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Run:
         fingerprints: of files, by their content.
         ledger: what the steps of the plan are going to make.
         memo: what all variants look up once.
-        is_only_planned: nothing is to be written or fetched.
+        is_only_planned: nothing is to be made or fetched.
     """
 
     config: Config
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def notes(self) -> Path:
-        """Folder for caches."""
+        """Folder for caches and the lock."""
         return self.config.out_dir / NOTES
 
     @cached_property

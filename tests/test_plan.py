@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from misc.workspace import ImageFolder, Record
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import Run, arguments, contents, copy_dataset, copy_run, run, start, states
 
@@ -262,6 +263,22 @@ def test_stopped_while_results_take_their_place_any_later_run_finishes_it(
     assert not (out_dir / "cam" / ".new").exists()
     rows = planned(tiny_dataset, out_dir, "--steps=make_cam,eval_cam", "--cam_scales=1.0")
     assert {row[0] for row in rows.values()} == {"current"}
+
+
+def test_what_was_left_half_replaced_of_a_variant_is_finished_too(
+    tiny_dataset: Path, out_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = ImageFolder(out_dir / "seg/val/last_seed1", (".png", "_crf.png"), "--seg_out_dir")
+    record = Record({}, {}, {IDS[0]: "1"})
+    staging = masks.begin(record, [IDS[0]], anew=True)
+    for suffix in masks.suffixes:
+        staging.file(IDS[0], suffix).write_bytes(b"new")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFolder, "recover", lambda _: None)
+        masks.complete(whole=True)
+    assert run(tiny_dataset, out_dir, "--steps=eval_cam", "--seg_seeds=0,1").status == 0
+    assert masks.missing([IDS[0]]) == []
+    assert not staging.path.exists()
 
 
 def test_from_asks_for_a_step_and_all_that_follow_it(tiny_dataset: Path, out_dir: Path) -> None:

@@ -49,7 +49,7 @@ def stop_later() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def unstoppable() -> Iterator[None]:
-    """Within the block, which is short, Ctrl-C and SIGTERM are not heeded."""
+    """Within the block, which takes seconds or a minute, Ctrl-C and SIGTERM are not heeded."""
     with _handled((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN):
         yield
 

@@ -137,12 +137,12 @@ def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, des
         desc: what the progress bar says.
 
     Returns:
-        the number of steps taken in this run, and their loss.
+        the number of steps taken in this run, their loss, and whether to stop once all is kept.
 
     Raises:
         UserError: if a process would get no image, the checkpoint was made with different settings,
             or the loss or a weight is not finite; the last checkpoint, all finite, is kept.
-        KeyboardInterrupt: if the process was asked to stop.
+        KeyboardInterrupt: if this process, or another of the run, was asked to stop.
     """
     plan, model, accumulate = learning.plan, learning.model, learning.accumulate
     if plan.batch_size < runtime.world_size:

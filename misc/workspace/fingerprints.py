@@ -160,7 +160,10 @@ class FileFingerprints:
             self.memory = None
         else:
             logger.warning("%s is damaged (%s) and is made again.", path, error)
-            path.unlink()
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                self.memory = None
 
 
 def _read(paths: Sequence[Path | str], desc: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from misc.workspace.whole_files import content_digest, digest, remove_partial_fi
 RECORD_NAME = "settings.json"
 STAGING_NAME = ".new"
 COMPLETE, WHOLE, SEAL, FILES = "complete", "whole", "weights", "files"
+SUFFIXES, FURTHER = "suffixes", "further"
 
 Digest = Callable[[Path], str]
 
@@ -112,7 +113,6 @@ class ImageFolder:
             (staging.path / name).unlink()
         images = {image_id: record.images[image_id] for image_id in todo}
         dataclasses.replace(record, images=images).write(staging.record_path)
-        remove_partial_files(staging.path)
         return staging
 
     def _grows(self, record: Record) -> bool:
@@ -136,7 +136,9 @@ class ImageFolder:
         """
         record = self.staging.record()
         assert record is not None
-        record.write(self.staging.record_path, {COMPLETE: True, WHOLE: whole})
+        # The run that finishes this may have been asked for other suffixes.
+        more = {COMPLETE: True, WHOLE: whole, SUFFIXES: self.suffixes, FURTHER: self.further}
+        record.write(self.staging.record_path, more)
         self.recover()
 
     def is_half_replaced(self) -> bool:
@@ -149,16 +151,17 @@ class ImageFolder:
         record, more = Record.read_with_more(staging.record_path)
         if record is None or COMPLETE not in more:
             return
-        successors = {i + suffix for i in record.images for suffix in self.suffixes}
+        suffixes = tuple(more[SUFFIXES])
+        successors = {i + suffix for i in record.images for suffix in suffixes}
         for name in sorted(staging._names() & successors):
             os.replace(staging.path / name, self.path / name)
         earlier = self.record()
         if more[WHOLE]:
             for name in self._names() - successors:
-                if name.endswith(self.suffixes):
+                if name.endswith(suffixes):
                     (self.path / name).unlink()
             earlier = None
-        for name in (i + suffix for i in record.images for suffix in self.further):
+        for name in (i + suffix for i in record.images for suffix in more[FURTHER]):
             (self.path / name).unlink(missing_ok=True)
         if earlier is not None:
             record = dataclasses.replace(record, images={**earlier.images, **record.images})

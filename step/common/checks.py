@@ -8,6 +8,7 @@ from voc12.files import VocDataset
 from voc12.picture_sizes import IMAGE, PictureSizes, Size, sizes_of
 
 SHOWN = 10  # of one kind
+MORE, REMEDY = "... and", "->"  # begin lines that are not problems by themselves
 
 
 def problems_of(check: Callable[[], object]) -> list[str]:
@@ -23,8 +24,10 @@ def shorten(problems: list[str], what: str, remedy: str = "") -> list[str]:
     """The first of many problems, how many more there are, and once what helps against all."""
     shown = problems[:SHOWN]
     if len(problems) > SHOWN:
-        shown.append(f"... and {len(problems) - SHOWN} more {what}.")
-    return [*shown[:-1], f"{shown[-1]} {remedy}".rstrip()] if shown else []
+        shown.append(f"{MORE} {len(problems) - SHOWN} more {what}")
+    if shown and remedy:
+        shown.append(f"{REMEDY} {remedy}")
+    return shown
 
 
 def image_problems(dataset: VocDataset, ids: Iterable[str]) -> list[str]:
@@ -49,7 +52,7 @@ def fit_problems(
     problems = [
         f"{what} of {image_id}: {problem}" for image_id, problem in misfits(dataset, maps, ids)
     ]
-    return shorten(problems, f"{what.lower()}s", remedy)
+    return shorten(problems, "of them", remedy)
 
 
 def misfits(
@@ -73,7 +76,7 @@ def _text(size: Size) -> str:
 def one_message(problems: Sequence[str]) -> str:
     """One message for all problems."""
     distinct = list(dict.fromkeys(problems))
-    is_whole = not any(problem.startswith("... and") for problem in distinct)
-    number = str(len(distinct)) if is_whole else f"More than {len(distinct)}"
-    count = "1 problem" if number == "1" else f"{number} problems"
+    number = sum(not line.startswith((MORE, REMEDY)) for line in distinct)
+    more = "More than " * any(line.startswith(MORE) for line in distinct)
+    count = "1 problem" if number == 1 else f"{more}{number} problems"
     return f"{count}, and nothing was started:\n  " + "\n  ".join(distinct)

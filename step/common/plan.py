@@ -103,13 +103,13 @@ def _status_of_images(node: Node, step: ImageStep) -> Status:
     record, parts = _record_of_images(node, ids)
     earlier = made.record
     if earlier is None or made.folder.is_empty():
-        return Status(MISSING, (_count(node, made.folder, ids),), ids, ids, record=record)
+        return Status(MISSING, (_count(node, made.folder, ids, ids),), ids, ids, record=record)
     gone, known, now = set(missing), earlier.images, record.images
     shared = _changes(node, record, earlier)
     changed = {i for i in ids if i not in gone and known.get(i, now[i]) != now[i]}
     why = [*shared, *_changed_parts(changed, record, earlier, parts)]
     if missing and not shared:
-        why.append(_count(node, made.folder, ids))
+        why.append(_count(node, made.folder, missing, ids))
     todo = ids if shared else [i for i in ids if i in gone or i in changed]
     notes = []
     if grown := made.folder.grown(record, todo):
@@ -129,11 +129,11 @@ def _status_of_images(node: Node, step: ImageStep) -> Status:
     )  # fmt: skip
 
 
-def _count(node: Node, folder: ImageFolder, ids: Sequence[str]) -> Why:
+def _count(node: Node, folder: ImageFolder, some: Sequence[str], ids: Sequence[str]) -> Why:
     """How many are missing; a place that the user named is told, which may be mistyped."""
     is_usual = folder.path.is_relative_to(node.run.config.out_dir)
     where = "" if is_usual else f" in {folder.path}"
-    return Why(f"{len(folder.missing(ids))} of {len(ids)} missing{where}")
+    return Why(f"{len(some)} of {len(ids)} missing{where}")
 
 
 def _left_over(path: Path) -> str:
@@ -199,16 +199,16 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
         return Status(TAKEN, (PUT_THERE,), ids)
     record, parts = _record_of_all(node, ids)
     begun = weights.begun()
-    notes: tuple[str, ...] = ()
-    if begun is not None:
-        resumes = record.is_made_like(begun)
-        notes = (RESUMES if resumes else _left_over(weights.training),)
+    resumes = begun is not None and record.is_made_like(begun)
+    left = () if begun is None else (_left_over(weights.training),)
+    notes = (RESUMES,) if resumes else left
     earlier = weights.record()
     if weights.exists() and earlier is not None:
         why = _changes(node, record, earlier, parts)
-        state, todo = (STALE, ids) if why else (CURRENT, ())
-        return Status(state, why, ids, todo, anew=bool(why), record=record, notes=notes)
-    if begun is not None and RESUMES not in notes:
+        if why:
+            return Status(STALE, why, ids, ids, anew=True, record=record, notes=notes)
+        return Status(CURRENT, (), ids, record=record, notes=left)
+    if begun is not None and not resumes:
         changes = _changes(node, record, begun, parts)
         why = tuple(each._replace(text=f"stopped training: {each.text}") for each in changes)
         return Status(STALE, why, ids, ids, anew=True, record=record)
@@ -289,7 +289,9 @@ class Row:
         state, why = status.state, status.reasons
         if status.state == TAKEN:
             state, why = f"{TAKEN} ({why})", ""
-        elif self.is_forced and status.state != STALE:
+        elif self.is_forced and status.state == CURRENT:
+            why = "--overwrite all"
+        elif self.is_forced and status.state == MISSING:
             why = "; ".join(filter(None, (why, "--overwrite all")))
         elif not self.is_asked and status.state != OFF:
             why = f"{why} (not asked for)"
@@ -405,7 +407,10 @@ def _leave_out_what_nobody_needs(rows: Sequence[Row]) -> None:
             continue
         path = step.writes.path(run)
         readers = [other for other in rows if _reads(other.node, path)]
-        idle = (CURRENT, TAKEN, OFF, NOT_NEEDED) if step.is_only_for_others else (TAKEN,)
+        if step.is_only_for_others:
+            idle: tuple[str, ...] = (CURRENT, TAKEN, OFF, NOT_NEEDED)
+        else:  # what users look at is made whoever reads it
+            idle = (TAKEN,) if step.place(run) is None else ()
         if readers and all(not each.wants and each.status.state in idle for each in readers):
             why = (Why("no step with work to do reads it"),)
             row.status = Status(NOT_NEEDED, why, row.status.ids, record=row.status.record)

@@ -9,15 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from misc.config import NO_EFFECT, Config, plain
+from misc.errors import UserError
 from misc.log import progress
-from misc.runtime import StopRequest
+from misc.runtime import Runtime, StopRequest
 from misc.workspace import RunLocks, digest, read_json, remove_partial_files, write_json
 from step.common.disk import announce_use
 from step.common.plan import CURRENT, DUE, MISSING, STALE, Plan, Row, Status, make_plan, status_of
 from step.common.scorefile import ScoreFile
 from step.common.setting_checks import setting_problems
 from step.common.table import table
-from step.graph import Artefact, ImageStep, Node, ScoringStep, TrainingStep, Work, all_steps
+from step.graph import (
+    Artefact,
+    ImageFiles,
+    ImageStep,
+    Node,
+    ScoringStep,
+    TrainingStep,
+    Work,
+    all_steps,
+)
 from step.run import NOTES, Run
 
 logger = logging.getLogger(__name__)
@@ -83,11 +93,18 @@ class Runner:
             remove_partial_files(out_dir)
         for node in (*self.nodes, *self._other_nodes()):
             artefact = node.step.writes
-            if artefact is not None and artefact.stored(node.run).is_half_replaced():
+            if artefact is None or not artefact.stored(node.run).is_half_replaced():
+                continue
+            try:
                 self._lock(artefact, node.run)
+            except UserError:
+                if self.run.is_only_planned:
+                    continue  # the other run is about to finish it
+                raise
+            if artefact.stored(node.run).is_half_replaced():  # by nobody meanwhile
                 artefact.stored(node.run).recover()
                 # What stands there is of the result that was replaced.
-                ScoreFile.of(self.run.config).drop(node.key)
+                ScoreFile.of(node.run.config).drop(node.key)
 
     def _other_nodes(self) -> list[Node]:
         """All steps that were not asked for."""
@@ -115,13 +132,18 @@ class Runner:
         self._locks.acquire(self.run.notes, self.run.config.out_dir, "--out_dir")
 
     def _lock(self, artefact: Artefact, run: Run) -> None:
-        """Lock the output folder that an artefact lies in, of whichever run, or itself alone."""
+        """Lock the output folder that an artefact lies in, of whichever run, and itself.
+
+        Itself it is locked where it lies elsewhere, or where another run has done so.
+        """
         path, flag = artefact.path(run).resolve(), f"--{artefact.flag}"
         owner = next((each for each in path.parents if (each / NOTES).is_dir()), None)
-        if owner is None:
-            self._locks.acquire(path.with_name(f".{path.name}{NOTES}"), path, flag)
-        else:
+        if owner is not None:
             self._locks.acquire(owner / NOTES, owner, flag)
+        is_folder = isinstance(artefact, ImageFiles)
+        own = path / NOTES if is_folder else path.with_name(f".{path.name}{NOTES}")
+        if own.is_dir() or not path.is_relative_to(self.run.config.out_dir.resolve()):
+            self._locks.acquire(own, path, flag)
 
     def make_plan(self) -> Plan:
         """Look at everything before anything is written."""
@@ -163,9 +185,21 @@ class Runner:
         for artefact in node.step.written(node.run):
             self._touched.add(artefact.path(node.run))
         logger.info("%s: %s (%.1f s)", node.title, node.step.describe(result) or DONE, seconds)
-        if self._stop.is_asked:
-            self._stop.obey()
+        if isinstance(node.step, TrainingStep):
+            self._obey_stop(runtime)
         return outcome
+
+    def _obey_stop(self, runtime: Runtime) -> None:
+        """Stop if a process of the run was asked to when a training had nothing left to do."""
+        if runtime.world_size > 1:
+            import torch
+
+            asked = torch.tensor(float(self._stop.is_asked), device=runtime.device)
+            is_asked = bool(runtime.sum_over_processes(asked))
+        else:
+            is_asked = self._stop.is_asked
+        if is_asked:
+            self._stop.obey()
 
     def _begin(self, row: Row) -> Order | None:
         """Claim the place of a step's result; None if there is nothing to do."""

@@ -68,7 +68,7 @@ def said(stopped: Run) -> str:
         (
             Path.unlink,
             "Sal/{}.png",
-            "is missing. Put maps of the images' sizes there, pass --sal_root",
+            "is missing.\n  -> Put maps of the images' sizes there, pass --sal_root",
         ),
         (Path.unlink, "Annotations/{}.xml", "or pass --tags_from masks"),
         (Path.unlink, "SegmentationClass/{}.png", "score another split with --chainer_eval_set"),
@@ -117,7 +117,9 @@ def test_many_problems_of_a_kind_are_cut_short(voc: Path, tmp_path: Path) -> Non
     text = said(run(voc, tmp_path / "out", "--steps=eval_sem_seg"))
     assert "gone9.png" in text
     assert "gone10.png" not in text
-    assert "... and 15 more masks" in text
+    assert "... and 15 more of them" in text
+    assert "More than 11 problems, and nothing was started" in text
+    assert text.count("Put masks of the images' sizes there") == 1
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,19 @@ def test_files_of_further_suffixes_go_with_what_is_replaced(masks: ImageFolder) 
     assert names_in(masks.path) == ["a.png", "b.png", "b_crf.png", "settings.json"]
 
 
+def test_a_replacement_is_finished_with_the_suffixes_that_it_was_begun_with(
+    masks: ImageFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(masks, RECORD, *IDS)
+    without_crf = ImageFolder(masks.path, (".png",), masks.flag, further=("_crf.png",))
+    put(without_crf.begin(OTHER, IDS, anew=True), "a.png", "b.png", content=b"new")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFolder, "recover", lambda _: None)
+        without_crf.complete(whole=True)
+    masks.recover()
+    assert names_in(masks.path) == ["a.png", "b.png", "settings.json"]
+
+
 def stop_at_rename(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the process be stopped just before its rename of this number."""
     rename, left = os.replace, [None] * number
