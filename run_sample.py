@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from misc.command_line import INTERRUPTED, USER_MISTAKE
 from misc.config import (
     OVERWRITE_ALL,
     OVERWRITE_NOTHING,
@@ -47,8 +48,7 @@ from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
 
-USER_MISTAKE = 2
-INTERRUPTED, TERMINATED = 130, 143
+TERMINATED = 143
 
 NodesOf = Callable[[Run], list[Node]]
 

@@ -20,7 +20,7 @@ class StopRequest:
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
         """Take note of a signal; a second one stops at once."""
-        if self.signal is not None:
+        if self.is_asked:
             raise_for(number)
         self.signal = number
 

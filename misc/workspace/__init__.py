@@ -1,6 +1,6 @@
 """What a run leaves on disk: whole files, the records of what made them, and their successors."""
 
-from misc.workspace.fingerprints import MISSING, FileFingerprints
+from misc.workspace.fingerprints import NO_FILE, FileFingerprints
 from misc.workspace.lock import RunLocks
 from misc.workspace.records import Identity, Record, changed_settings, claim_record
 from misc.workspace.stored import ImageFolder, WeightsFile, identity_of_images
@@ -16,7 +16,7 @@ from misc.workspace.whole_files import (
 )
 
 __all__ = [
-    "MISSING",
+    "NO_FILE",
     "PARTIAL_SUFFIX",
     "FileFingerprints",
     "Identity",

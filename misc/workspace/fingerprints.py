@@ -17,7 +17,7 @@ from misc.workspace.whole_files import content_digest, stamp_of
 
 logger = logging.getLogger(__name__)
 
-MISSING = "missing"  # or no regular file
+NO_FILE = "missing"  # or no regular file
 MAX_BYTES = 1 << 32
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT) "
@@ -45,11 +45,11 @@ class FileFingerprints:
         self._new = Path(folder) / "new.sqlite"
 
     def of(self, path: Path) -> str:
-        """Digest of one file's content; `MISSING` without the file."""
+        """Digest of one file's content; `NO_FILE` without the file."""
         return self.of_all([path])[0]
 
     def of_all(self, paths: Sequence[Path | str], desc: str = "fingerprints") -> list[str]:
-        """Digests of the contents of `paths`, in their order; `MISSING` where there is no file.
+        """Digests of the contents of `paths`, in their order; `NO_FILE` where there is no file.
 
         Args:
             paths: the files.
@@ -78,7 +78,7 @@ class FileFingerprints:
         if learnt:
             with self._to_write(self._new) as database:
                 database.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", learnt)
-        return [digest or MISSING for digest in digests]
+        return [digest or NO_FILE for digest in digests]
 
     def remember(self, keys: Sequence[str]) -> None:
         """Remember that what has these keys was checked and is sound."""
@@ -183,4 +183,4 @@ def _digest(path: Path | str) -> str:
         # Nothing that belongs here is as large: it is not read, and later refused.
         return f"{size} bytes" if size > MAX_BYTES else content_digest(Path(path))
     except OSError:
-        return MISSING
+        return NO_FILE

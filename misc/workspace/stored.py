@@ -115,16 +115,11 @@ class ImageFolder:
         dataclasses.replace(record, images=images).write(staging.record_path)
         return staging
 
-    def _grows(self, record: Record) -> bool:
-        begun = self.staging.record()
-        return begun is not None and record.is_made_like(begun)
-
     def grown(self, record: Record, todo: Sequence[str]) -> set[str]:
         """Those of `todo` whose successors an earlier run has made already."""
-        if not self._grows(record):
-            return set()
         begun = self.staging.record()
-        assert begun is not None
+        if begun is None or not record.is_made_like(begun):
+            return set()
         left = set(self.staging.missing(todo))
         return {i for i in todo if i not in left and begun.images.get(i) == record.images[i]}
 

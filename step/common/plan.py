@@ -42,7 +42,7 @@ class Why(NamedTuple):
 
 
 RESUMES = "resumes the training that was stopped"
-PUT_THERE = Why("put there by you")
+BY_YOU = Why("put there by you")
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Status:
     Attributes:
         state: one of the words above.
         why: the reasons.
-        notes: what else there is to say.
         ids: the images that it reads.
         todo: those whose files are missing or to be made again.
         anew: of `todo`, files are there and will be replaced.
         whole: all files that are there were made differently.
         record: what its result would be made from now; None where nothing is to be recorded.
+        notes: what else there is to say.
     """
 
     state: str
@@ -99,7 +99,7 @@ def _status_of_images(node: Node, step: ImageStep) -> Status:
     if made.is_foreign:
         if missing:
             return Status(BROKEN, (Why(made.mixture(ids)),), ids)
-        return Status(TAKEN, (PUT_THERE,), ids)
+        return Status(TAKEN, (BY_YOU,), ids)
     record, parts = _record_of_images(node, ids)
     earlier = made.record
     if earlier is None or made.folder.is_empty():
@@ -196,7 +196,7 @@ def _record_of_all(node: Node, ids: Sequence[str]) -> tuple[Record, list[str]]:
 def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     weights, ids = step.writes.file(node.run), step.images(node.run)
     if weights.is_foreign():
-        return Status(TAKEN, (PUT_THERE,), ids)
+        return Status(TAKEN, (BY_YOU,), ids)
     record, parts = _record_of_all(node, ids)
     begun = weights.begun()
     resumes = begun is not None and record.is_made_like(begun)

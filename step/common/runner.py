@@ -171,11 +171,10 @@ class Runner:
     def _execute(self, row: Row) -> Outcome:
         node, runtime = row.node, row.node.run.runtime
         order = runtime.on_main(lambda: self._begin(row))
-        scores = ScoreFile.of(node.run.config)
         if order is None:
             state = row.status.state
             what = KEPT if state in (CURRENT, MISSING, STALE) else SKIPPED
-            return Outcome(node, what, scores.step(node.key))
+            return Outcome(node, what, ScoreFile.of(node.run.config).step(node.key))
         start = time.perf_counter()
         result = self._make(node, order)
         seconds = time.perf_counter() - start
@@ -191,14 +190,10 @@ class Runner:
 
     def _obey_stop(self, runtime: Runtime) -> None:
         """Stop if a process of the run was asked to when a training had nothing left to do."""
-        if runtime.world_size > 1:
-            import torch
+        import torch
 
-            asked = torch.tensor(float(self._stop.is_asked), device=runtime.device)
-            is_asked = bool(runtime.sum_over_processes(asked))
-        else:
-            is_asked = self._stop.is_asked
-        if is_asked:
+        asked = torch.tensor(float(self._stop.is_asked), device=runtime.device)
+        if runtime.sum_over_processes(asked):
             self._stop.obey()
 
     def _begin(self, row: Row) -> Order | None:
@@ -221,7 +216,6 @@ class Runner:
         if isinstance(step, TrainingStep):
             assert status.record is not None
             step.writes.file(run).begin(status.record)
-            return Order(todo)
         return Order(todo)
 
     def _begin_images(
@@ -229,9 +223,8 @@ class Runner:
     ) -> Order:
         assert status.record is not None
         folder = step.writes.folder(node.run)
-        grown = folder.grown(status.record, todo) if anew else set()
-        folder.begin(status.record, todo, anew=anew)
-        left = [image_id for image_id in todo if image_id not in grown]
+        # A stopped run may have made some of the successors.
+        left = folder.begin(status.record, todo, anew=anew).missing(todo)
         announce_use(node, left)
         return Order(left, anew, status.whole)
 

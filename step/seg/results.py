@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from misc.workspace import Identity, ImageFolder
-from step.artefacts import CRF_PNG, draw_masks, label_png_bytes
+from step.artefacts import CRF_PNG, FilesOf, draw_masks, label_png_bytes
 from step.graph import ImageFiles, Source, Weights
 from step.seg.notes import Notes
 
@@ -146,8 +146,7 @@ class VariantMasks(Source):
 
     def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
         """Content of each image's masks; what they will be made from where they are to come."""
-        made = MASKS[self.variant.checkpoint].made(self.variant.run)
-        return made.own(ids) if made.planned is not None else made.contents(ids)
+        return FilesOf(MASKS[self.variant.checkpoint]).own(self.variant.run, ids)
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
         return MASKS[self.variant.checkpoint].problems(self.variant.run, ids)

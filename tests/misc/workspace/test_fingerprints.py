@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from misc.workspace import MISSING, FileFingerprints, content_digest
+from misc.workspace import NO_FILE, FileFingerprints, content_digest
 from misc.workspace import fingerprints as fingerprints_module
 
 
@@ -40,7 +40,7 @@ def test_files_of_one_content_have_one_digest(tmp_path: Path) -> None:
     found = prints.of_all([one, copy, other, tmp_path / "none"])
     assert found[0] == found[1] == content_digest(one)
     assert found[2] != found[0]
-    assert found[3] == MISSING
+    assert found[3] == NO_FILE
 
 
 def test_untouched_files_are_read_once_by_all_runs(
@@ -126,7 +126,7 @@ def test_a_pipe_is_not_waited_for_and_what_is_too_large_not_read(
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.setattr(fingerprints_module, "MAX_BYTES", 3)
     large = write(tmp_path / "large", "four")
-    assert FileFingerprints().of_all([tmp_path / "pipe", large]) == [MISSING, "4 bytes"]
+    assert FileFingerprints().of_all([tmp_path / "pipe", large]) == [NO_FILE, "4 bytes"]
     assert read == []
 
 
