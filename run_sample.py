@@ -130,6 +130,7 @@ def make_parser(*, is_short: bool = False) -> Parser:
     for step in all_steps():
         if not step.runs_with:
             unasked = "yes" if step.is_default else "no; yes in the demo" if step.in_demo else "no"
+            unasked += f"; yes with {step.comes_with}" if step.comes_with else ""
             steps.add_argument(
                 f"--{step.name}_pass", type=parse_bool, nargs="?", const=True, default=None,
                 metavar="yes|no", help=f"{step.help} (default: {unasked})",
@@ -153,6 +154,7 @@ def _overwrite(text: str) -> str:
 
 
 def requested_steps(
+    config: Config,
     names: Sequence[str] | None = None,
     passes: Mapping[str, bool] | None = None,
     *,
@@ -161,6 +163,7 @@ def requested_steps(
     """The requested steps in order, with those that run with them.
 
     Args:
+        config: the settings, which switch some steps on.
         names: only these.
         passes: step -> whether it is switched on or off.
         is_demo: the demo's defaults apply.
@@ -174,7 +177,7 @@ def requested_steps(
         chosen = {
             name
             for name, step in known.items()
-            if switched.get(name, step.in_demo if is_demo else step.is_default)
+            if switched.get(name, step.in_demo if is_demo else step.runs_unasked(config))
         }
     else:
         named = {step_of(name, "--steps").name for name in names}
@@ -294,8 +297,8 @@ def run_arguments(args: argparse.Namespace) -> Config:
         # What follows a step that does not run unasked does not either.
         asked = [first] if first.is_default else all_steps()
         passes = {step.name: True for step in asked} | passes
-    steps = requested_steps(args.steps, passes, is_demo=is_demo)
     config = config_from(vars(args), full_config_class())
+    steps = requested_steps(config, args.steps, passes, is_demo=is_demo)
 
     def nodes_of(run: Run) -> list[Node]:
         chosen = steps if first is None else with_followers(run, first, steps)

@@ -241,6 +241,7 @@ class Step(ABC):
         writes: what it writes; None for steps that score or report.
         flags: dataclass of the settings that it adds.
         is_default: whether it runs unasked.
+        comes_with: the setting that switches it on too, as it is typed; "" if there is none.
         in_demo: whether it runs in the demo.
         runs_with: the step that it belongs to: it is asked for with that, and has no flag.
         unrecorded: settings that `make` gets, but that its recorded result does not depend on.
@@ -253,6 +254,7 @@ class Step(ABC):
     reads: ClassVar[tuple[Source, ...]] = ()
     flags: ClassVar[type | None] = None
     is_default: ClassVar[bool] = True
+    comes_with: ClassVar[str] = ""
     in_demo: ClassVar[bool] = True
     runs_with: ClassVar[str] = ""
     unrecorded: ClassVar[tuple[str, ...]] = ()
@@ -264,6 +266,10 @@ class Step(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.name = cls.__module__.rpartition(".")[2]
+
+    def runs_unasked(self, config: Config) -> bool:
+        """Whether it runs with these settings where nobody names it."""
+        return self.is_default
 
     def nodes(self, run: "Run") -> list[Node]:
         """What this step is in `run`: itself, or one node for each variant."""

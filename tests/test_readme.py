@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from misc.config import config_from
 from run_sample import make_parser, requested_steps
 from step import STEPS
+from step.graph import full_config_class
 from tests.helpers.paths import ROOT
 from tests.helpers.project import project_with_step, start_in
 from tests.helpers.tiny import Run, copy_run
@@ -53,7 +55,7 @@ def test_the_readme_is_short() -> None:
 @pytest.mark.parametrize("flags", RUNS, ids=" ".join)
 def test_the_runner_understands_each_command(flags: list[str]) -> None:
     args = make_parser().parse_args(flags)
-    assert requested_steps(args.steps)
+    assert requested_steps(config_from(vars(args), full_config_class()), args.steps)
 
 
 @functools.cache

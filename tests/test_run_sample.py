@@ -41,7 +41,8 @@ def names(*flags: str) -> list[str]:
     """The steps that are asked for, without those that only run with another one."""
     args = make_parser().parse_args(flags)
     passes = {s: value for s in STEPS if (value := getattr(args, f"{s}_pass", None)) is not None}
-    return [s.name for s in requested_steps(args.steps, passes) if not s.runs_with]
+    config = config_from(vars(args), full_config_class())
+    return [s.name for s in requested_steps(config, args.steps, passes) if not s.runs_with]
 
 
 def help_text(*, is_short: bool = False) -> str:
@@ -95,7 +96,7 @@ def test_steps_runs_just_those_named_in_the_order_of_the_pipeline() -> None:
 
 
 def test_a_step_that_only_runs_with_another_has_no_flag() -> None:
-    steps = [step.name for step in requested_steps(["make_boundary_label"])]
+    steps = [step.name for step in requested_steps(full_config_class()(), ["make_boundary_label"])]
     assert steps == ["make_confident_regions", "make_boundary_label"]
     assert "--make_confident_regions_pass" not in help_text()
 

@@ -107,7 +107,7 @@ def runner_of(root: Path, out_dir: Path) -> "Runner":
     args = make_run_parser().parse_args([*arguments, "--backbone_weights=none"])
     config = config_from(vars(args), full_config_class())
     run = Run.of(config, make_runtime(config.device, config.precision, config.num_workers))
-    return Runner(run, [node for step in requested_steps() for node in step.nodes(run)])
+    return Runner(run, [node for step in requested_steps(config) for node in step.nodes(run)])
 
 
 def link_artefacts(root: Path, out_dir: Path) -> None:
