@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misc.cam_files import cam_file_bytes
+from misc.config import Config
 from misc.images import read_mask
 from misc.saliency import read_saliency
 from misc.visualize import (
@@ -23,7 +24,7 @@ from misc.visualize import (
 )
 from misc.workspace import Identity, ImageFolder, digest
 from step.common.checks import fit_problems, image_problems, problems_of, shorten
-from step.common.results import CamsMade
+from step.common.results import CamReader, CamsMade
 from step.graph import Drawer, ImageFiles, Source, Tile, Weights
 from voc12.files import CRF_SUFFIX
 from voc12.picture_sizes import MASK, SALIENCY, Size, sizes_of
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 
 CRF_PNG = f"{CRF_SUFFIX}.png"
+CLASSES_PER_IMAGE = 3  # COCO's average; VOC's is 1.5
 BLOCK_BYTES = 4096  # a small file takes this much of most disks
 LABEL_BYTES_A_PIXEL = 0.06  # of a PNG of labels, as measured on the drawn images
 
@@ -197,6 +199,11 @@ class CamFiles(ImageFiles):
     """CAMs: ours, or files of any dialect that somebody put there."""
 
     settings: tuple[str, ...] = ("cam_format",)
+    title: str = "CAM"
+
+    def reader(self, run: "Run") -> CamReader:
+        """What reads them."""
+        return CamReader(run.dataset.num_classes, run.config.cam_format)
 
     def made(self, run: "Run") -> CamsMade:
         return CamsMade(run, self)
@@ -207,7 +214,7 @@ class CamFiles(ImageFiles):
         return cam_file_bytes(len(run.class_ids(image_id)), size, dtype, high_res=high_res)
 
     def drawer(self, run: "Run") -> Drawer:
-        made, names = self.made(run), run.dataset.class_names
+        made, names, title = self.made(run), run.dataset.class_names, self.title
 
         def draw(image_id: str, image: Image) -> list[Tile]:
             if made.missing([image_id]):
@@ -216,11 +223,32 @@ class CamFiles(ImageFiles):
             cams = made.reader(made.files([image_id])[image_id], size, "high_res")
             pairs = zip(cams.class_ids.tolist(), cams.high_res, strict=True)
             return [
-                Tile(f"CAM {names[class_id - 1]}", overlay_heat(image, cam), [class_id])
+                Tile(f"{title} {names[class_id - 1]}", overlay_heat(image, cam), [class_id])
                 for class_id, cam in pairs
             ]
 
         return draw
+
+
+@dataclass(frozen=True, eq=False)
+class WalkFiles(CamFiles):
+    """Scores after the random walk: CAMs of stride 4 in the files of IRN."""
+
+    settings: tuple[str, ...] = ()
+    title: str = "walk"
+
+    def reader(self, run: "Run") -> CamReader:
+        return CamReader(run.dataset.num_classes, "irn")
+
+    def bytes_of(self, run: "Run", image_id: str, size: Size) -> int:
+        """About how much disk the scores of an image of `size` (H,W) take; it needs no tags."""
+        dtype = run.setting("cam_dtype")
+        return cam_file_bytes(CLASSES_PER_IMAGE, size, dtype, high_res=False)
+
+
+def has_walk(config: Config) -> bool:
+    """Whether pseudo masks are made of walked scores, and not of the CAMs themselves."""
+    return config.sem_seg_scores == "walk"  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,6 +344,10 @@ BOUNDARY_LABELS = ImageFiles(
 BES_WEIGHTS = BoundaryWeights(
     "the boundary network's weights", "bes_weights_name", "weights of the boundary network",
     "weights/bes.pth",
+)  # fmt: skip
+WALKS = WalkFiles(
+    "the walked scores", "walk_out_dir", "class scores after the random walk, as CAM files", "walk",
+    suffixes=(".npy",), smaller="--cam_dtype float16 makes them smaller",
 )  # fmt: skip
 PSEUDO_MASKS = ImageFiles(
     "the pseudo masks", "sem_seg_out_dir", "pseudo masks", "sem_seg", suffixes=(".png", CRF_PNG),

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from misc.codes import VOID
-from misc.config import setting
+from misc.config import Config, setting
 from misc.images import read_mask
 from misc.runtime import WorkerPool
 from misc.saliency import read_saliency
 from misc.workspace import ImageFolder, atomic_write
-from step.artefacts import BOUNDARY_LABELS, CONFIDENT_REGIONS, SALIENCY_MAPS
+from step.artefacts import BOUNDARY_LABELS, CONFIDENT_REGIONS, SALIENCY_MAPS, has_walk
 from step.graph import ImageStep, Work
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class MakeBoundaryLabel(ImageStep):
     reads = (CONFIDENT_REGIONS, SALIENCY_MAPS)
     writes = BOUNDARY_LABELS
     flags = Settings
+
+    def runs_unasked(self, config: Config) -> bool:
+        return has_walk(config)
 
     def images(self, run: "Run") -> list[str]:
         return run.train_ids

@@ -10,9 +10,9 @@ import numpy as np
 
 from misc.config import setting
 from misc.images import read_image, write_palette_png
-from misc.runtime import WorkerPool, is_accelerator
 from misc.workspace import ImageFolder, atomic_write
 from step.artefacts import CAMS, CONFIDENT_REGIONS, PHOTOGRAPHS
+from step.common.crf_work import map_with_crf
 from step.common.results import CamFile, CamReader
 from step.graph import ImageStep, Work
 
@@ -71,58 +71,23 @@ class MakeConfidentRegions(ImageStep):
     def make(
         self, work: Work, *, conf_fg_thres: float, conf_bg_thres: float, crf: str
     ) -> Iterator[object]:
-        """Write the regions of `work.ids`.
-
-        Worker processes do all of it where the CRF runs on the CPU. On a GPU they read ahead and
-        write, and this process does the CRFs.
-        """
-        from misc.crf import crf_device
-
-        run, runtime = work.run, work.run.runtime
+        """Write the regions of `work.ids`."""
+        run = work.run
         cams = CAMS.made(run)
         files = cams.files(work.ids)
         items = [Item(i, run.dataset.image_path(i), files[i]) for i in work.ids]
-        device = crf_device(crf, runtime.device)
-        make = partial(
-            _make, conf_fg_thres=conf_fg_thres, conf_bg_thres=conf_bg_thres, crf=crf, device=device
+        make = partial(_make, conf_fg_thres=conf_fg_thres, conf_bg_thres=conf_bg_thres, crf=crf)
+        yield from map_with_crf(
+            run.runtime,
+            items,
+            read=partial(_read, read=cams.reader),
+            make=make,
+            write=partial(_write, work.files),
+            crf=crf,
         )
-        with WorkerPool(runtime.num_workers) as pool:
-            if is_accelerator(device):
-                inputs = _read_ahead(run, cams.reader, items)
-                yield from pool.map(partial(_write, work.files), map(make, inputs))
-            else:
-                job = partial(_make_one, read=cams.reader, make=make, folder=work.files)
-                yield from pool.map(job, items)
 
 
-def _make_one(item: Item, *, read: CamReader, make: Any, folder: ImageFolder) -> None:
-    _write(folder, make(_read(item, read)))
-
-
-def _read_ahead(run: "Run", read: CamReader, items: list[Item]) -> Iterator[dict[str, Any]]:
-    from torch.utils.data import DataLoader
-
-    from misc.training import loader_options
-
-    inputs: Any = _Inputs(read, items)
-    return iter(DataLoader(inputs, batch_size=None, **loader_options(run.runtime)))
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """What a DataLoader reads; it makes tensors of the arrays, and pins them for a GPU."""
-
-    read: CamReader
-    items: list[Item]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return _read(self.items[index], self.read)
-
-
-def _read(item: Item, read: CamReader) -> dict[str, Any]:
+def _read(item: Item, *, read: CamReader) -> dict[str, Any]:
     """Image, classes and CAMs of one image."""
     import torch
 

@@ -1,57 +1,77 @@
-"""Pseudo masks: CAMs spread by a random walk that boundaries stop, before and after a CRF."""
+"""Pseudo masks: class scores, walked or not, cut by one of two rules, before and after a CRF."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from misc.config import setting
-from misc.errors import UserError
-from misc.images import write_palette_png
-from misc.runtime import WorkerPool, is_accelerator
+from misc.images import read_image, write_palette_png
+from misc.saliency import read_saliency
 from misc.workspace import ImageFolder, atomic_write
-from step.artefacts import BES_WEIGHTS, CAMS, CRF_PNG, PHOTOGRAPHS, PSEUDO_MASKS
+from step.artefacts import CAMS, CRF_PNG, PHOTOGRAPHS, PSEUDO_MASKS, SALIENCY_MAPS, WALKS
+from step.common.crf_work import map_with_crf
 from step.common.results import CamFile, CamReader
-from step.graph import ImageStep, Work
+from step.graph import ImageStep, Source, Work
 
 if TYPE_CHECKING:
     import torch
 
     from step.run import Run
 
-IMAGES_A_WALK = 16  # on a GPU, which one image leaves idle
+WALK, CAM = "walk", "cam"
+THRESHOLD, SALIENCY = "threshold", "saliency"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How far the walk goes, and what is background after it."""
+    """Which scores become masks, and what is background."""
 
-    heading: ClassVar[str] = "random walk and pseudo masks (make_sem_seg)"
+    heading: ClassVar[str] = "pseudo masks (make_sem_seg)"
 
-    beta: float = setting(5.0, "power of the affinity", above=0)
-    exp_times: int = setting(8, "the walk takes 2^exp_times steps", at_least=0, at_most=20)
+    sem_seg_scores: str = setting(
+        WALK, "what masks are made of: walk (the scores after the random walk) or cam (the CAMs)",
+        (WALK, CAM), in_short_help=True,
+    )  # fmt: skip
+    sem_seg_rule: str = setting(
+        THRESHOLD,
+        "what is background: threshold (SBE: scores up to --sem_seg_bg_thres) or saliency "
+        "(WSSS-BED: what is not salient)",
+        (THRESHOLD, SALIENCY),
+        in_short_help=True,
+    )
     sem_seg_bg_thres: float = setting(
-        0.21, "background score of the pseudo masks", at_least=0, at_most=1, in_short_help=True
+        0.21, "rule threshold: background score", at_least=0, at_most=1, in_short_help=True
     )
-    walk: str = setting(
-        "chebyshev", "chebyshev (fast), or exact: 2^exp_times products", ("chebyshev", "exact")
+    sem_seg_act_thres: float = setting(
+        0.0, "rule saliency: score from which a class counts", at_least=0, at_most=1
+    )
+    sem_seg_sal_thres: float = setting(
+        0.2, "rule saliency: saliency above which a pixel is salient; 0: soft", at_least=0,
+        at_most=1,
+    )  # fmt: skip
+    sem_seg_ignore: bool = setting(
+        True, "rule saliency: label salient pixels without a class as 255 = ignore"
     )
 
 
-class Walked(NamedTuple):
-    """One image after the random walk: image (H,W,3), class ids (K,), scores (K,h,w).
+OF_RULE = {
+    THRESHOLD: ("sem_seg_bg_thres",),
+    SALIENCY: ("sem_seg_act_thres", "sem_seg_sal_thres", "sem_seg_ignore"),
+}
+"""Settings that only one of the rules knows."""
 
-    Image and scores are tensors only where the CRF is on a GPU.
-    """
+
+class Item(NamedTuple):
+    """What the masks of an image are made from; a saliency map for the rule that needs it."""
 
     image_id: str
-    image: "np.ndarray | torch.Tensor"
-    class_ids: np.ndarray
-    scores: "np.ndarray | torch.Tensor"
+    image_path: Path
+    score_file: CamFile
+    saliency_path: Path | None
 
 
 class Masks(NamedTuple):
@@ -63,15 +83,39 @@ class Masks(NamedTuple):
 
 
 class MakeSemSeg(ImageStep):
-    """Random walk of every CAM over the pixels, and its masks."""
+    """Masks of every image.
 
-    help = "pseudo masks by random walk, before and after the CRF"
-    reads = (PHOTOGRAPHS, CAMS, BES_WEIGHTS)
+    The scores and the rule name the method: walk and threshold are SBE, cam and saliency are
+    WSSS-BED's masks, walk and saliency the salient walk, which joins the two, and cam and threshold
+    plain CAM masks.
+    """
+
+    help = "pseudo masks, before and after the CRF"
     writes = PSEUDO_MASKS
     flags = Settings
 
+    def sources(self, run: "Run") -> tuple[Source, ...]:
+        """Photographs, the chosen scores and, for the rule that needs them, saliency maps."""
+        scores = WALKS if run.setting("sem_seg_scores") == WALK else CAMS
+        saliency = (SALIENCY_MAPS,) if run.setting("sem_seg_rule") == SALIENCY else ()
+        return (PHOTOGRAPHS, scores, *saliency)
+
     def images(self, run: "Run") -> list[str]:
         return run.infer_ids
+
+    def setting_names(self, run: "Run") -> list[str]:
+        """All settings that its result depends on: not those of the other rule."""
+        rule = run.setting("sem_seg_rule")
+        others = {name for each, names in OF_RULE.items() if each != rule for name in names}
+        return [name for name in super().setting_names(run) if name not in others]
+
+    def problems(self, run: "Run", todo: Sequence[str]) -> list[str]:
+        if run.setting("sem_seg_rule") == SALIENCY and run.dataset.saliency_root is None:
+            return [
+                "--sem_seg_rule saliency needs saliency maps: leave out --saliency none, or pass "
+                "--sem_seg_rule threshold."
+            ]
+        return []
 
     def place(self, run: "Run") -> Path:
         return self.writes.path(run)
@@ -80,130 +124,111 @@ class MakeSemSeg(ImageStep):
         self,
         work: Work,
         *,
-        backbone: str,
-        beta: float,
-        exp_times: int,
+        sem_seg_scores: str,
+        sem_seg_rule: str,
         sem_seg_bg_thres: float,
-        walk: str,
+        sem_seg_act_thres: float,
+        sem_seg_sal_thres: float,
+        sem_seg_ignore: bool,
         crf: str,
     ) -> Iterator[object]:
-        """Write the masks of `work.ids`.
-
-        Worker processes read and write, and do the CRF where that is on the CPU. Where network and
-        CRF would share the threads of every core, all but the reading is done here.
-        """
-        from misc.crf import crf_device, crf_has_threads
-
-        runtime = work.run.runtime
-        device = crf_device(crf, runtime.device)
-        walked = walk_images(
-            work.run, work.ids, backbone=backbone, beta=beta, exp_times=exp_times, method=walk
+        """Write the masks of `work.ids`."""
+        run, dataset = work.run, work.run.dataset
+        is_walk, by_saliency = sem_seg_scores == WALK, sem_seg_rule == SALIENCY
+        scores = (WALKS if is_walk else CAMS).made(run)
+        files = scores.files(work.ids)
+        items = [
+            Item(
+                i,
+                dataset.image_path(i),
+                files[i],
+                dataset.saliency_path(i) if by_saliency else None,
+            )
+            for i in work.ids
+        ]
+        rule: Any = partial(_by_threshold, background_score=sem_seg_bg_thres)
+        if by_saliency:
+            rule = partial(
+                _by_saliency,
+                act_thres=sem_seg_act_thres,
+                sal_thres=sem_seg_sal_thres,
+                ignore=sem_seg_ignore,
+            )
+        yield from map_with_crf(
+            run.runtime,
+            items,
+            read=partial(_read, read=scores.reader, part="cam" if is_walk else "high_res"),
+            make=partial(_make, rule=rule, is_walk=is_walk, crf=crf),
+            write=partial(_write, work.files),
+            crf=crf,
         )
-        label = partial(_label, background_score=sem_seg_bg_thres, crf=crf, device=device)
-        workers = runtime.workers_beside_network(has_threads=crf_has_threads(crf))
-        with WorkerPool(workers) as pool:
-            if is_accelerator(device):
-                yield from pool.map(partial(_write, work.files), map(label, walked))
-            else:
-                job = partial(_label_and_write, label=label, folder=work.files)
-                yield from pool.map(job, map(_on_cpu, walked))
 
 
-def walk_images(
-    run: "Run", ids: Sequence[str], *, backbone: str, beta: float, exp_times: int, method: str
-) -> Iterator[Walked]:
-    """The CAMs of `ids` after the random walk, in their order; scores where the network is."""
+def _read(item: Item, *, read: CamReader, part: str) -> dict[str, Any]:
+    """Image, classes, their scores and saliency of one image."""
     import torch
 
-    from misc.random_walk import random_walk_many
-    from step.common.predict import with_boundaries
-    from voc12.dataloader import ImagePyramids
-
-    cams = CAMS.made(run)
-    inputs: Any = _Inputs(ImagePyramids(run.dataset, list(ids)), cams.files(ids), cams.reader)
-    size = IMAGES_A_WALK if is_accelerator(run.runtime.device) else 1
-    for group in _portions(with_boundaries(run, backbone, inputs), size):
-        walked = random_walk_many(
-            [(read["cam"].to(edge.device, non_blocking=True), edge) for read, edge in group],
-            beta=beta,
-            exp_times=exp_times,
-            method=method,
-        )
-        # One answer for the portion, since a GPU is waited for.
-        are_finite = torch.stack([scores.isfinite().all() for scores in walked]).tolist()
-        if not all(are_finite):
-            raise _not_finite(run, group[are_finite.index(False)][0]["image_id"])
-        for (read, _), scores in zip(group, walked, strict=True):
-            yield Walked(read["image_id"], read["image"], np.asarray(read["class_ids"]), scores)
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """What a mask is made of: the image, for the network, and its CAMs.
-
-    Both are read in the loader's workers while the network runs in this process.
-    """
-
-    pyramids: Any
-    files: dict[str, CamFile]
-    read: CamReader
-
-    def __len__(self) -> int:
-        return len(self.pyramids)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        import torch
-
-        sample = self.pyramids[index]
-        cams = self.read(self.files[sample["image_id"]], sample["image"].shape[:2], "cam")
+    image = read_image(item.image_path)
+    cams = read(item.score_file, (image.shape[0], image.shape[1]), part)
+    inputs = {
+        "image_id": item.image_id,
+        "image": image,
+        "class_ids": cams.class_ids,
         # A copy, since torch warns of sharing memory that numpy holds read-only.
-        return sample | {"class_ids": cams.class_ids, "cam": torch.tensor(cams.cam)}
+        "scores": torch.tensor(getattr(cams, part)),
+    }
+    if item.saliency_path is not None:
+        inputs["saliency"] = read_saliency(item.saliency_path)
+    return inputs
 
 
-def _not_finite(run: "Run", image_id: str) -> UserError:
-    """CAMs always are finite, so the boundary was not."""
-    return UserError(
-        f"make_sem_seg: the boundary network's output for {image_id} is not finite. Either the "
-        f"weights in {BES_WEIGHTS.file(run).path} are not finite: choose others with "
-        "--bes_weights_name, or train them again; or --precision fp16 overflowed: use bf16 or fp32."
-    )
-
-
-def _portions(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Portions of `size` images; only as many are predicted ahead."""
-    rest = iter(images)
-    while portion := list(islice(rest, size)):
-        yield portion
-
-
-def _on_cpu(walked: Walked) -> Walked:
-    import torch
-
-    # Arrays: torch hands tensors to other processes through file descriptors, one each.
-    scores = torch.as_tensor(walked.scores).cpu().numpy()
-    return walked._replace(image=np.asarray(walked.image), scores=scores)
-
-
-def _label(walked: Walked, *, background_score: float, crf: str, device: "torch.device") -> Masks:
+def _make(
+    inputs: dict[str, Any], *, rule: Any, is_walk: bool, crf: str, device: "torch.device"
+) -> Masks:
     """The masks of one image, made on `device`."""
     import torch
 
-    from misc.boundary_label import regions_to_mask
+    from misc.boundary_label import UNSURE, regions_to_mask
     from misc.crf import MASK_CRF, DenseCrf
-    from misc.pseudo_mask import scores_to_regions
+    from misc.pseudo_mask import enlarge_scores
 
-    size = (walked.image.shape[0], walked.image.shape[1])
-    scores = torch.as_tensor(walked.scores).to(device)
-    regions = scores_to_regions(scores, size, background_score)
-    field = DenseCrf(walked.image, MASK_CRF, backend=crf, device=device)
-    smoothed = field.from_labels(regions, len(walked.class_ids) + 1)
+    image, class_ids = inputs["image"], np.asarray(inputs["class_ids"])
+    scores = inputs["scores"].to(device, non_blocking=True)
+    if is_walk:
+        scores = enlarge_scores(scores, (image.shape[0], image.shape[1]))
+    regions = rule(scores, inputs)
+    field = DenseCrf(image, MASK_CRF, backend=crf, device=device)
+    smoothed = field.from_labels(regions, len(class_ids) + 1, unsure=UNSURE)
     both = torch.stack([regions, smoothed.to(regions.device)]).cpu().numpy()
-    before, after = (regions_to_mask(each, walked.class_ids) for each in both)
-    return Masks(walked.image_id, before, after)
+    before, after = (regions_to_mask(each, class_ids) for each in both)
+    return Masks(inputs["image_id"], before, after)
 
 
-def _label_and_write(walked: Walked, *, label: Any, folder: ImageFolder) -> None:
-    _write(folder, label(walked))
+def _by_threshold(
+    scores: "torch.Tensor", _inputs: dict[str, Any], *, background_score: float
+) -> "torch.Tensor":
+    from misc.pseudo_mask import regions_above
+
+    return regions_above(scores, background_score)
+
+
+def _by_saliency(
+    scores: "torch.Tensor", inputs: dict[str, Any], *, act_thres: float, sal_thres: float,
+    ignore: bool,
+) -> "torch.Tensor":  # fmt: skip
+    import torch
+
+    from misc.wsss_bed import make_wsss_bed_mask
+
+    mask = make_wsss_bed_mask(
+        scores.cpu().numpy(),
+        np.arange(1, len(scores) + 1),
+        np.asarray(inputs["saliency"]),
+        act_thres=act_thres,
+        sal_thres=sal_thres,
+        ignore=ignore,
+    )
+    return torch.from_numpy(mask).to(scores.device)
 
 
 def _write(folder: ImageFolder, masks: Masks) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from misc.config import setting
+from misc.config import Config, setting
 from step.artefacts import (
     BES_WEIGHTS,
     BOUNDARY_LABELS,
@@ -11,6 +11,7 @@ from step.artefacts import (
     PHOTOGRAPHS,
     PRETRAINED_BACKBONE,
     SALIENCY_MAPS,
+    has_walk,
 )
 from step.graph import Source, TrainingStep, Work
 
@@ -48,6 +49,9 @@ class TrainBes(TrainingStep):
     help = "train the boundary network"
     writes = BES_WEIGHTS
     flags = Settings
+
+    def runs_unasked(self, config: Config) -> bool:
+        return has_walk(config)
 
     def images(self, run: "Run") -> list[str]:
         return run.train_ids

@@ -26,6 +26,7 @@ KILLS = [
     ("boundary_label/*.png", 2),
     ("bes.pth.new/checkpoint", 2),
     ("bes.pth.new/bes.pth", 1),
+    ("walk/*.npy", 5),
     ("sem_seg/*[0-9].png", 3),
     ("sem_seg/*_crf.png", 2),
 ]

@@ -44,6 +44,7 @@ def test_every_step_leaves_its_files_and_no_other(finished_run: Run) -> None:
         "cam": [f"{i}.npy" for i in IDS],
         "cam_vis": [f"{i}.png" for i in IDS],
         "boundary_label": [f"{i}.png" for i in IDS],
+        "walk": [f"{i}.npy" for i in IDS],
         "sem_seg": [f"{i}{suffix}.png" for i in IDS for suffix in ("", "_crf")],
         "panels": ["2007_000001.png", "2007_000008.png"],
     }
@@ -87,7 +88,8 @@ def test_the_scores_name_classes_thresholds_settings_and_versions(finished_run: 
 def test_every_step_says_how_long_it_took_and_how_fast(finished_run: Run) -> None:
     scores = scores_of(finished_run.out_dir)
     images = {"train_cam": 16, "make_cam": 8, "eval_cam": 8, "make_boundary_label": 8,
-              "train_bes": 16, "make_sem_seg": 8, "eval_sem_seg": 8}  # fmt: skip
+              "train_bes": 16, "make_walk": 8, "eval_walk": 8, "make_sem_seg": 8,
+              "eval_sem_seg": 8}  # fmt: skip
     for step, count in images.items():
         assert scores[step]["images"] == count
         assert scores[step]["images_per_second"] == pytest.approx(count / scores[step]["seconds"])
@@ -97,17 +99,18 @@ def test_the_run_ends_with_one_table(finished_run: Run) -> None:
     scores = scores_of(finished_run.out_dir)
     lines = finished_run.stdout.strip().splitlines()
     assert lines[0].split() == ["step", "images", "seconds", "result"]
-    assert [line.split()[:2] for line in lines[2:10]] == [
+    assert [line.split()[:2] for line in lines[2:12]] == [
         [step, "done"]
         for step in ("train_cam", "make_cam", "eval_cam", "make_confident_regions",
-                     "make_boundary_label", "train_bes", "make_sem_seg", "eval_sem_seg")
+                     "make_boundary_label", "train_bes", "make_walk", "eval_walk", "make_sem_seg",
+                     "eval_sem_seg")
     ]  # fmt: skip
     before, after = (100 * scores["eval_sem_seg"][key] for key in ("miou", "miou_crf"))
-    assert lines[9].endswith(f"mIoU {before:.1f}, after CRF {after:.1f}")
+    assert lines[11].endswith(f"mIoU {before:.1f}, after CRF {after:.1f}")
 
 
 def test_the_run_ends_with_the_places_to_look_at(finished_run: Run) -> None:
-    lines = finished_run.stdout.strip().splitlines()[11:]
+    lines = finished_run.stdout.strip().splitlines()[13:]
     assert [line.rpartition("  ")[0].strip() for line in lines] == [
         "pseudo masks", "scores", "contact sheets",
     ]  # fmt: skip
@@ -117,7 +120,8 @@ def test_the_run_ends_with_the_places_to_look_at(finished_run: Run) -> None:
 
 
 def test_bars_on_the_console_and_lines_in_the_log(finished_run: Run) -> None:
-    for step in ("train_cam", "make_cam", "make_boundary_label", "train_bes", "make_sem_seg"):
+    for step in ("train_cam", "make_cam", "make_boundary_label", "train_bes", "make_walk",
+                 "make_sem_seg"):  # fmt: skip
         assert f"{step}: 100%" in finished_run.stderr
     log = (finished_run.out_dir / "sample_train_eval.log").read_text()
     assert "INFO train_cam: epoch 2, mean loss" in log
@@ -241,11 +245,12 @@ def test_overwrite_redoes_what_changed_and_a_plain_start_then_has_nothing_to_do(
 ) -> None:
     before = contents(out_dir)
     flags = ["--beta=10", "--sem_seg_bg_thres=0.3"]
-    redo = run(tiny_dataset, out_dir, *flags, "--overwrite", "--steps=make_sem_seg,eval_sem_seg")
+    steps = "--steps=make_walk,eval_walk,make_sem_seg,eval_sem_seg"
+    redo = run(tiny_dataset, out_dir, *flags, "--overwrite", steps)
     assert redo.status == 0
     changed = {name for name, data in contents(out_dir).items() if data != before[name]}
     assert changed
-    assert {Path(name).parent.name for name in changed} == {"sem_seg"}
+    assert {Path(name).parent.name for name in changed} == {"walk", "sem_seg"}
     done = states(out_dir)
     assert run(tiny_dataset, out_dir, *flags).status == 0
     assert states(out_dir) == done
@@ -309,13 +314,13 @@ def test_masks_of_a_second_list_go_beside_those_of_the_first(
 def test_overwrite_keeps_the_masks_of_other_lists_only_if_they_were_made_alike(
     tiny_dataset: Path, out_dir: Path
 ) -> None:
-    steps = "--steps=make_cam,make_sem_seg"
+    steps = "--steps=make_cam,make_walk,make_sem_seg"
     run(tiny_dataset, out_dir, "--infer_list=val", steps)
     of_train, of_val = (out_dir / "sem_seg" / f"{i[0]}.png" for i in (IDS, VAL_IDS))
     old = of_train.stat().st_ino
     assert run(tiny_dataset, out_dir, "--infer_list=val", steps, "--overwrite").status == 0
     assert of_train.stat().st_ino == old
-    flags = ["--infer_list=val", "--beta=10", "--overwrite", "--steps=make_sem_seg"]
+    flags = ["--infer_list=val", "--beta=10", "--overwrite", "--steps=make_walk,make_sem_seg"]
     assert run(tiny_dataset, out_dir, *flags).status == 0
     assert of_val.exists()
     assert not of_train.exists()
@@ -340,7 +345,7 @@ def test_runs_are_identical_to_the_byte_also_one_step_at_a_time(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:
     for step in ("train_cam", "make_cam", "eval_cam", "make_boundary_label", "train_bes",
-                 "make_sem_seg", "eval_sem_seg"):  # fmt: skip
+                 "make_walk", "eval_walk", "make_sem_seg", "eval_sem_seg"):  # fmt: skip
         assert run(tiny_dataset, tmp_path, f"--steps={step}").status == 0
     assert contents(tmp_path) == contents(finished_run.out_dir)
 
@@ -348,7 +353,8 @@ def test_runs_are_identical_to_the_byte_also_one_step_at_a_time(
 def test_without_saliency_it_is_bes(tiny_dataset: Path, out_dir: Path, tmp_path: Path) -> None:
     bes = tmp_path / "bes"
     flags = [f"--boundary_label_dir={bes}/label", f"--bes_weights_name={bes}/bes.pth",
-             f"--sem_seg_out_dir={bes}/sem_seg", "--saliency=none"]  # fmt: skip
+             f"--walk_out_dir={bes}/walk", f"--sem_seg_out_dir={bes}/sem_seg",
+             "--saliency=none"]  # fmt: skip
     os.rename(tiny_dataset / "Sal", tiny_dataset / "Hidden")
     try:
         assert run(tiny_dataset, out_dir, *flags).status == 0

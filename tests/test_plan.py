@@ -21,7 +21,7 @@ from tests.helpers.tiny import Run, arguments, contents, copy_dataset, copy_run,
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
 STEPS = [
     "train_cam", "make_cam", "eval_cam", "make_confident_regions", "make_boundary_label",
-    "train_bes", "make_sem_seg", "eval_sem_seg",
+    "train_bes", "make_walk", "eval_walk", "make_sem_seg", "eval_sem_seg",
 ]  # fmt: skip
 
 
@@ -95,14 +95,15 @@ def test_what_is_missing_is_counted(tiny_dataset: Path, out_dir: Path) -> None:
 
 
 CHANGES = {
-    "--sem_seg_bg_thres=0.3": ["make_sem_seg", "eval_sem_seg"],
-    "--bes_learning_rate=0.2": ["train_bes", "make_sem_seg", "eval_sem_seg"],
-    "--theta_scale=0.2": ["make_boundary_label", "train_bes", "make_sem_seg", "eval_sem_seg"],
+    "--sem_seg_bg_thres=0.3": ["eval_walk", "make_sem_seg", "eval_sem_seg"],
+    "--beta=10": STEPS[6:],
+    "--bes_learning_rate=0.2": STEPS[5:],
+    "--theta_scale=0.2": STEPS[4:],
     "--conf_fg_thres=0.4": STEPS[3:],
     "--cam_scales=1": STEPS[1:],
     "--seed=6": STEPS[:],
     "--cam_eval_thres=0.3": ["eval_cam"],
-    "--eval_classes=cat": ["eval_cam", "eval_sem_seg"],
+    "--eval_classes=cat": ["eval_cam", "eval_walk", "eval_sem_seg"],
     "--num_workers=1": [],
 }
 
@@ -143,7 +144,7 @@ def test_a_refusal_names_exactly_what_to_type(tiny_dataset: Path, out_dir: Path,
 def test_taking_what_is_there_as_it_is_works_as_proposed(tiny_dataset: Path, out_dir: Path) -> None:
     refused = run(tiny_dataset, out_dir, "--conf_fg_thres=0.4", "--beta=10")
     words = to_type(refused.stderr, "use")
-    assert words == ["--make_boundary_label_pass", "no", "--make_sem_seg_pass", "no"]
+    assert words == ["--make_boundary_label_pass", "no", "--make_walk_pass", "no"]
     before = states(out_dir)
     done = run(tiny_dataset, out_dir, "--conf_fg_thres=0.4", "--beta=10", *words)
     assert done.status == 0, done.stderr
@@ -176,7 +177,11 @@ def test_making_the_new_beside_the_old_works_as_proposed(tiny_dataset: Path, out
     refused = run(tiny_dataset, out_dir, "--bes_learning_rate=0.2")
     words = to_type(refused.stderr, "keep them")
     weights, masks = out_dir / "weights" / "bes_new.pth", out_dir / "sem_seg_new"
-    assert words == ["--bes_weights_name", str(weights), "--sem_seg_out_dir", str(masks)]
+    walks = out_dir / "walk_new"
+    assert words == [
+        "--bes_weights_name", str(weights), "--walk_out_dir", str(walks), "--sem_seg_out_dir",
+        str(masks),
+    ]  # fmt: skip
     before = contents(out_dir)
     done = run(tiny_dataset, out_dir, "--bes_learning_rate=0.2", *words)
     assert done.status == 0, done.stderr
@@ -230,7 +235,7 @@ def test_overwrite_all_goes_on_where_it_was_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("misc.pseudo_mask.scores_to_regions", interrupt)
+        patch.setattr("misc.pseudo_mask.regions_above", interrupt)
         stopped = run(tiny_dataset, out_dir, *flags)
     assert stopped.status == 130
     assert stopped.stderr.endswith("Stopped. Run the same command again to resume.\n")
@@ -283,7 +288,7 @@ def test_what_was_left_half_replaced_of_a_variant_is_finished_too(
 
 def test_from_asks_for_a_step_and_all_that_follow_it(tiny_dataset: Path, out_dir: Path) -> None:
     rows = planned(tiny_dataset, out_dir, "--from=train_bes")
-    assert list(rows) == ["train_bes", "make_sem_seg", "eval_sem_seg"]
+    assert list(rows) == STEPS[5:]
     rows = planned(tiny_dataset, out_dir, "--from=make_boundary_label", "--overwrite=all")
     assert list(rows) == STEPS[3:]
     assert all(row[2] == "8" for row in rows.values())
@@ -291,10 +296,10 @@ def test_from_asks_for_a_step_and_all_that_follow_it(tiny_dataset: Path, out_dir
     refused = run(tiny_dataset, out_dir, "--from=make_boundary")
     assert refused.status == 2
     assert "--from: unknown step make_boundary. The steps are train_cam" in refused.stderr
-    both = ["--from=make_boundary_label", "--steps=make_cam,train_bes,make_sem_seg"]
-    assert list(planned(tiny_dataset, out_dir, *both)) == ["train_bes", "make_sem_seg"]
+    both = ["--from=make_boundary_label", "--steps=make_cam,train_bes,make_walk"]
+    assert list(planned(tiny_dataset, out_dir, *both)) == ["train_bes", "make_walk"]
     rows = planned(tiny_dataset, out_dir, *both, "--train_bes_pass=no")
-    assert list(rows) == ["make_sem_seg"]
+    assert list(rows) == ["make_walk"]
     rows = planned(tiny_dataset, out_dir, "--from=train_seg", "--seg_val_every=0")
     assert list(rows) == ["train_seg", "make_seg", "make_submission", "eval_seg"]
     rows = planned(tiny_dataset, out_dir, "--from=train_seg", "--seg_seeds=0,1")
@@ -310,11 +315,11 @@ def test_steps_that_were_not_asked_for_and_go_stale_are_shown(
     flags = ["--steps=make_boundary_label", "--theta_diff=0.2", "--overwrite"]
     rows = planned(tiny_dataset, out_dir, *flags)
     assert list(rows) == [
-        "make_confident_regions", "make_boundary_label", "train_bes", "make_sem_seg",
-        "eval_sem_seg",
+        "make_confident_regions", "make_boundary_label", "train_bes", "make_walk", "eval_walk",
+        "make_sem_seg", "eval_sem_seg",
     ]  # fmt: skip
     assert rows["make_confident_regions"][0] == "current"
-    for step in ("train_bes", "make_sem_seg", "eval_sem_seg"):
+    for step in STEPS[5:]:
         assert rows[step][0] == "stale"
         assert rows[step][1].endswith("(not asked for)")
 
@@ -324,9 +329,13 @@ def test_what_goes_without_a_successor_is_told(
 ) -> None:
     few = tmp_path / "few.txt"
     few.write_text("\n".join(IDS[:2]))
-    flags = ["--steps=make_sem_seg", f"--infer_list={few}", "--beta=10"]
+    flags = ["--steps=make_sem_seg", f"--infer_list={few}", "--sem_seg_bg_thres=0.3"]
     row = planned(tiny_dataset, out_dir, *flags)["make_sem_seg"]
-    assert row == ["stale", "--beta was 5, is 10; removes those of 6 other images", "2"]
+    assert row == [
+        "stale",
+        "--sem_seg_bg_thres was 0.21, is 0.3; removes those of 6 other images",
+        "2",
+    ]
 
 
 def test_weights_that_cannot_be_read_are_found_before_work_begins(
@@ -368,10 +377,14 @@ def test_a_network_is_not_trained_again_for_results_that_are_all_there(
     rows = planned(tiny_dataset, out_dir)
     assert rows["train_bes"][0] == rows["make_confident_regions"][0] == "not needed"
     assert rows["make_sem_seg"][0] == rows["make_boundary_label"][0] == "current"
+    assert rows["make_walk"][0] == "current"
+    shutil.rmtree(out_dir / "walk")
+    assert planned(tiny_dataset, out_dir, "--eval_walk_pass=no")["make_walk"][0] == "not needed"
     (out_dir / "sem_seg" / f"{IDS[0]}.png").unlink()
     rows = planned(tiny_dataset, out_dir)
     assert rows["train_bes"] == ["missing", "", "8"]
-    why = "1 of 8 missing; all, if the boundary network's weights come out differently"
+    assert rows["make_walk"] == ["missing", "8 of 8 missing", "8"]
+    why = "1 of 8 missing; all, if the walked scores come out differently"
     assert rows["make_sem_seg"] == ["missing", why, "1"]
     before = contents(out_dir)
     assert run(tiny_dataset, out_dir).status == 0  # the same network to the bit: nothing is mixed
@@ -438,7 +451,7 @@ def test_changed_tags_and_class_names_are_noticed(own_dataset: Path, tmp_path: P
 def spoil_weights(root: Path, out_dir: Path) -> list[str]:
     junk = out_dir.parent / "junk.pth"
     junk.write_bytes(b"junk")
-    return [f"--bes_weights_name={junk}", "--steps=make_sem_seg"]
+    return [f"--bes_weights_name={junk}", "--steps=make_walk"]
 
 
 def spoil_a_map(root: Path, out_dir: Path) -> list[str]:
@@ -478,7 +491,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_results_whole(
                 raise OSError(28, "No space left on device", str(target))
         replace(source, target)
 
-    flags = ["--beta=10", "--steps=make_sem_seg", "--overwrite"]
+    flags = ["--sem_seg_bg_thres=0.3", "--steps=make_sem_seg", "--overwrite"]
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         stopped = run(tiny_dataset, out_dir, *flags)
@@ -505,7 +518,7 @@ def test_stopped_in_the_middle_of_overwriting_the_same_command_goes_on(
                 raise KeyboardInterrupt
         replace(source, target)
 
-    flags = ["--beta=10", "--steps=make_sem_seg"]
+    flags = ["--sem_seg_bg_thres=0.3", "--steps=make_sem_seg"]
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", stop)
         assert run(tiny_dataset, out_dir, *flags, "--overwrite").status == 130
@@ -513,11 +526,11 @@ def test_stopped_in_the_middle_of_overwriting_the_same_command_goes_on(
     assert run(tiny_dataset, out_dir, "--steps=make_sem_seg").status == 0  # the old ones
     refused = run(tiny_dataset, out_dir, *flags)
     assert refused.status == 2
-    assert "--beta was 5, is 10" in refused.stderr
+    assert "--sem_seg_bg_thres was 0.21, is 0.3" in refused.stderr
     done = run(tiny_dataset, out_dir, *flags, "--overwrite")
     assert done.status == 0
     assert "the pseudo masks of 5 images" in done.stderr
-    whole = run(tiny_dataset, out_dir.with_name("whole"), "--beta=10")
+    whole = run(tiny_dataset, out_dir.with_name("whole"), "--sem_seg_bg_thres=0.3")
     made = {n: c for n, c in contents(out_dir).items() if n.startswith("sem_seg")}
     assert made == {n: c for n, c in contents(whole.out_dir).items() if n.startswith("sem_seg")}
 
@@ -557,8 +570,7 @@ def test_a_second_run_in_the_same_folder_is_refused_by_name(
 
 @pytest.mark.slow
 def test_two_runs_do_not_write_one_folder(tiny_dataset: Path, out_dir: Path) -> None:
-    flags = ["--steps=make_sem_seg", f"--cam_out_dir={out_dir / 'cam'}", "--seed=5",
-             f"--bes_weights_name={out_dir / 'weights' / 'bes.pth'}"]  # fmt: skip
+    flags = ["--steps=make_sem_seg", f"--walk_out_dir={out_dir / 'walk'}"]
     folder = out_dir.with_name("shared") / "masks"
     words = [*flags, f"--sem_seg_out_dir={folder}"]
     first = start(["-c", WAITING, *arguments(tiny_dataset, out_dir.with_name("one"), *words)])

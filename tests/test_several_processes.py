@@ -125,7 +125,7 @@ def scores_of(out_dir: Path) -> dict[str, Any]:
 def test_two_processes_make_the_files_of_one(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:
-    made = ("cam", "cam_vis", "boundary_label", "sem_seg", "panels", "scores.json")
+    made = ("cam", "cam_vis", "boundary_label", "walk", "sem_seg", "panels", "scores.json")
     out_dir = without(copy_run(finished_run.out_dir, tmp_path / "out"), *made)
     flags = arguments(tiny_dataset, out_dir, "--panels=2")
     process = torchrun("--standalone", "--nproc_per_node=2", "run_sample.py", *flags)
@@ -138,7 +138,8 @@ def test_two_processes_make_the_files_of_one(
     assert shared["eval_cam"]["best"] == alone["eval_cam"]["best"]
     assert shared["make_sem_seg"]["images"] == 8
     log = (out_dir / "sample_train_eval.log").read_text()
-    for step in ("eval_cam", "make_boundary_label", "make_sem_seg", "eval_sem_seg"):
+    for step in ("eval_cam", "make_boundary_label", "make_walk", "eval_walk", "make_sem_seg",
+                 "eval_sem_seg"):  # fmt: skip
         assert len(re.findall(rf"^{step} ", stdout, re.MULTILINE)) == 1, stdout
         assert len(re.findall(rf"INFO {step}: (?:done|mIoU)", log)) == 1, log
 
@@ -202,7 +203,7 @@ def test_a_refusal_is_heard_under_torchrun(
     process = torchrun("--standalone", "--nproc_per_node=2", "run_sample.py", *flags)
     _, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    assert stderr.count("--steps make_sem_seg,eval_sem_seg --overwrite") == 1, stderr
+    assert stderr.count("--steps eval_walk,make_sem_seg,eval_sem_seg --overwrite") == 1, stderr
     assert "Stopped." not in stderr
     assert contents(out_dir) == contents(finished_run.out_dir)
 

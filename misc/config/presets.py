@@ -10,12 +10,7 @@ from misc.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Source: WSSS-BED (arXiv 2404.00918) for its plain CAMs; the usual DeepLab-v2, net/README.md.
-_WSSS_BED: dict[str, Any] = {
-    "wsss_bed_act_thres": 0.1,
-    "wsss_bed_sal_thres": 0.2,
-    "wsss_bed_ignore": True,
-}
+# Source: the usual DeepLab-v2, net/README.md.
 _DEEPLAB: dict[str, Any] = {
     "seg_backbone": "resnet101",
     "seg_crop": 321,
@@ -29,7 +24,6 @@ _DEEPLAB: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "voc12": {
         "train_aug_list": "train_aug",
-        **_WSSS_BED,
         **_DEEPLAB,
         "seg_batch_size": 5,
         "seg_accumulation": 2,
@@ -38,7 +32,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "coco14": {
         "train_aug_list": "train",
-        **_WSSS_BED,
         **_DEEPLAB,
         "seg_batch_size": 20,
         "seg_accumulation": 1,

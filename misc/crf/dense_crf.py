@@ -92,26 +92,31 @@ class DenseCrf:
             return TorchMeanField(self._on_device(self._pixels), **asdict(self.params))
         return _PydensecrfField(self._pixels.cpu(), self.params)
 
-    def from_labels(self, labels: Array, num_labels: int, gt_prob: float = 0.7) -> Array:
+    def from_labels(
+        self, labels: Array, num_labels: int, gt_prob: float = 0.7, *, unsure: int | None = None
+    ) -> Array:
         """Sharpen `labels` (H,W) in 0..num_labels-1; returns uint8 (H,W).
 
-        `gt_prob` is how far the given labels are trusted. No label means "unsure" (pydensecrf's
-        zero_unsure=False). With one label, an image without classes, all is 0. Raises UserError
-        on labels of another size than the image's or out of range.
+        `gt_prob` is how far the given labels are trusted. Pixels of the value `unsure` may be any
+        label; by default there are none (pydensecrf's zero_unsure=False). With one label, an image
+        without classes, all is 0. Raises UserError on labels of another size than the image's or
+        out of range.
         """
-        return self.from_labels_many([labels], num_labels, gt_prob)[0]
+        marginals = self._from_labels([_as_tensor(labels)], num_labels, gt_prob, unsure)
+        return _as_kind_of(marginals[0].argmax(0).to(torch.uint8), labels)
 
     def from_labels_many(
         self, labels: Sequence[Array], num_labels: int, gt_prob: float = 0.7
     ) -> list[Array]:
         """`from_labels` for several labellings of the image; in torch they run as one batch."""
-        marginals = self._from_labels([_as_tensor(each) for each in labels], num_labels, gt_prob)
+        tensors = [_as_tensor(each) for each in labels]
+        marginals = self._from_labels(tensors, num_labels, gt_prob, None)
         results = marginals.argmax(1).to(torch.uint8)
         return [_as_kind_of(each, like) for each, like in zip(results, labels, strict=True)]
 
     def marginals_from_labels(self, labels: Array, num_labels: int, gt_prob: float = 0.7) -> Array:
         """Marginals float32 (num_labels,H,W) that `from_labels` takes the largest of."""
-        marginals = self._from_labels([_as_tensor(labels)], num_labels, gt_prob)
+        marginals = self._from_labels([_as_tensor(labels)], num_labels, gt_prob, None)
         return _as_kind_of(marginals[0], labels)
 
     def from_probabilities(self, probabilities: Array) -> Array:
@@ -128,13 +133,16 @@ class DenseCrf:
         unary = -given.clamp(PROBABILITY_FLOOR, 1.0).log()
         return _as_kind_of(self._infer(unary[None])[0], probabilities)
 
-    def _from_labels(self, labels: list[Tensor], num_labels: int, gt_prob: float) -> Tensor:
+    def _from_labels(
+        self, labels: list[Tensor], num_labels: int, gt_prob: float, unsure: int | None
+    ) -> Tensor:
         if not 1 <= num_labels <= MAX_LABELS:
             raise UserError(f"The CRF takes 1 to {MAX_LABELS} labels, got {num_labels}.")
         for each in labels:
             self._check_size(each)
         stacked = torch.stack([self._on_device(each) for each in labels])
-        self._check_range(stacked, num_labels)
+        known = stacked if unsure is None else stacked.masked_fill(stacked == unsure, 0)
+        self._check_range(known, num_labels)
         return self._infer(unary_from_labels(stacked, num_labels, gt_prob))
 
     def _infer(self, unary: Tensor) -> Tensor:
@@ -195,7 +203,7 @@ def crf_device(backend: str, device: torch.device) -> torch.device:
 def unary_from_labels(labels: Tensor, num_labels: int, gt_prob: float) -> Tensor:
     """Energies float32 (B,L,H,W): `labels` (B,H,W) hold with probability `gt_prob`.
 
-    The rest is shared evenly by the other labels.
+    The rest is shared evenly by the other labels. Where `labels` is none of them, all are equal.
     """
     right = -math.log(gt_prob)
     wrong = -math.log((1 - gt_prob) / max(num_labels - 1, 1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from misc.config import distinct, distinct_numbers, setting
 from misc.errors import UserError, some_images
 from step.artefacts import SCORED_MASKS, ExactMasks
-from step.benchmark.sets import MapSet, Sets, sbe_nodes
+from step.benchmark.sets import MapSet, Sets, trained_variants
 from step.common.checks import map_problems, problems_of
 from step.graph import Node, ScoringStep, Work
 
@@ -57,7 +57,9 @@ class Settings:
         decides="input",
     )
     benchmark_sbe: bool = setting(
-        False, "first train and score SBE and BES on every pair of sets", decides="no effect"
+        False,
+        "first train and score SBE, the salient walk and BES on every pair of sets",
+        decides="no effect",
     )
     benchmark_seeds: tuple[int, ...] = setting(
         (), "seeds of --benchmark_sbe, such as 0,1,2 (default: --seed)", at_least=0,
@@ -76,9 +78,9 @@ class Benchmark(ScoringStep):
     has_panels = False
 
     def nodes(self, run: "Run") -> list[Node]:
-        """With `--benchmark_sbe`, SBE or BES for each pair and seed, then the comparison."""
-        before = sbe_nodes(run) if run.setting("benchmark_sbe") else []
-        return [*before, Node(self, run)]
+        """With `--benchmark_sbe`, SBE and its kin for each pair and seed, then the comparison."""
+        variants = trained_variants(run) if run.setting("benchmark_sbe") else ()
+        return [*(node for each in variants for node in each.nodes), Node(self, run)]
 
     def images(self, run: "Run") -> list[str]:
         return run.eval_ids

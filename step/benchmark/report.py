@@ -17,7 +17,7 @@ from step.benchmark.rows import (
     sbe_rows,
     seed_averages,
 )
-from step.benchmark.sets import NO_SALIENCY
+from step.benchmark.sets import NO_SALIENCY, SALIENT_WALK
 from step.common.scores import percent
 from step.common.table import table
 from voc12.published_sets import SCORES_OF
@@ -88,12 +88,14 @@ def report_text(results: Results) -> str:
 
 def _pair_table(results: Results) -> str:
     best = {(row["cam"], row["saliency"], row["ignore"]): row for row in best_rows(results)}
-    sbe = {(row["cam"], row["saliency"]): row for row in seed_averages(list(sbe_rows(results)))}
+    averages = seed_averages(list(sbe_rows(results)))
+    walks = {(r["cam"], r["saliency"]): r for r in averages if r["method"] == SALIENT_WALK}
+    sbe = {(r["cam"], r["saliency"]): r for r in averages if r["method"] != SALIENT_WALK}
     theirs = {(row["cam"], row["saliency"]): row for row in published_rows(results)}
     header = [
         "CAMs", "saliency", "act", "sal", "mIoU", "of chosen", "ignoring: mIoU", "as wrong",
         "ignored", "loss, others' thresholds", "loss, train part's", "SBE/BES", "after CRF",
-        "published*",
+        "salient walk", "its CRF", "published*",
     ]  # fmt: skip
     rows = []
     winner = results.best_pair()
@@ -117,6 +119,7 @@ def _pair_table(results: Results) -> str:
             lost,
             "-" if part is None else percent(part["loss"]),
             *(_with_spread(sbe.get(key), name) for name in ("miou", "miou_crf")),
+            *(_with_spread(walks.get(key), name) for name in ("miou", "miou_crf")),
             percent(theirs[key]["miou"]) if key in theirs else "-",
         ])  # fmt: skip
     note = f"* {SCORES_OF}"

@@ -1,4 +1,4 @@
-"""What the benchmark measured, as rows: cells, best cells, SBE, and the published scores."""
+"""What the benchmark measured, as rows: cells, best cells, trained methods, published scores."""
 
 import logging
 import math
@@ -9,9 +9,8 @@ from typing import Any
 from misc.config import plain
 from misc.workspace import read_json
 from misc.wsss_bed import GridScores, loss_of, transfer_losses
-from step.benchmark.sets import Sets, sbe_folder, sbe_seeds, sbe_steps
+from step.benchmark.sets import Sets, Trained, trained_variants
 from step.common.scores import percent, spread
-from step.run import Run
 from voc12.classes import class_indices
 from voc12.published_sets import find_published, published
 
@@ -24,7 +23,7 @@ SBE_SCORES = ("miou", "miou_crf", "miou_chosen", "miou_chosen_crf")
 # Which images there are, and what networks start from.
 SHARED_INPUTS = ("backbone_weights", "train_aug_list", "infer_list", "chainer_eval_set")
 # What tells the runs of pairs and seeds apart, or changes nothing of these scores.
-NOT_SHARED = ("saliency", "cam_format", "seed", "eval_classes")
+NOT_SHARED = ("saliency", "cam_format", "seed", "eval_classes", "sem_seg_rule")
 
 
 @dataclass
@@ -90,33 +89,30 @@ def cell_rows(results: Results) -> Iterator[dict[str, Any]]:
 
 
 def sbe_rows(results: Results) -> Iterator[dict[str, Any]]:
-    """One row for each pair and seed that SBE or BES was run for with these settings."""
-    run = results.sets.run
-    for cams in results.sets.cams:
-        for saliency in results.sets.saliency:
-            for seed in sbe_seeds(run):
-                path = sbe_folder(run, cams, saliency, seed) / "scores.json"
-                content = read_json(path) if path.exists() else {}
-                if "eval_sem_seg" not in content:
-                    continue
-                other = _other_settings(run, content["settings"])
-                if other:
-                    logger.warning(
-                        "%s is left out: made with a different %s", path, ", ".join(other)
-                    )
-                    continue
-                yield {
-                    "method": "bes" if saliency.folder is None else "sbe",
-                    "cam": cams.name,
-                    "saliency": saliency.name,
-                    "seed": seed,
-                    **{name: content["eval_sem_seg"].get(name) for name in SBE_SCORES},
-                }
+    """One row for each pair, seed and method that a network was trained for with these settings."""
+    for trained in trained_variants(results.sets.run):
+        path = trained.run.config.out_dir / "scores.json"
+        content = read_json(path) if path.exists() else {}
+        scores = content.get(f"eval_sem_seg{trained.ending}")
+        if scores is None:
+            continue
+        other = _other_settings(trained, content["settings"])
+        if other:
+            logger.warning("%s is left out: made with a different %s", path, ", ".join(other))
+            continue
+        yield {
+            "method": trained.method,
+            "cam": trained.cams.name,
+            "saliency": trained.saliency.name,
+            "seed": trained.run.config.seed,
+            **{name: scores.get(name) for name in SBE_SCORES},
+        }
 
 
-def _other_settings(run: Run, earlier: dict[str, Any]) -> list[str]:
-    """Settings of SBE that an earlier run had differently."""
-    of_steps = [name for step in sbe_steps() for name in step.setting_names(run)]
+def _other_settings(trained: Trained, earlier: dict[str, Any]) -> list[str]:
+    """Settings that an earlier run had differently."""
+    run = trained.run
+    of_steps = [name for step in trained.steps for name in step.setting_names(run)]
     names = [n for n in (*of_steps, *SHARED_INPUTS) if n not in NOT_SHARED]
     now = {name: plain(getattr(run.config, name)) for name in dict.fromkeys(names)}
     return [name for name, value in now.items() if earlier.get(name) != value]
@@ -135,7 +131,7 @@ def published_rows(results: Results) -> Iterator[dict[str, Any]]:
 
 
 def seed_averages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over seeds of SBE's and BES's rows, one row per pair."""
+    """Mean and standard deviation over seeds of trained rows, one row per pair and method."""
     found = []
     for key in dict.fromkeys((row["method"], row["cam"], row["saliency"]) for row in rows):
         of_pair = [row for row in rows if (row["method"], row["cam"], row["saliency"]) == key]

@@ -21,6 +21,7 @@ from step.artefacts import (
     CONFIDENT_REGIONS,
     PSEUDO_MASKS,
     SCORED_MASKS,
+    WALKS,
 )
 from step.graph import Node, Step, step_named
 
@@ -31,9 +32,12 @@ NO_SALIENCY = "none"
 OWN = "own"
 NAME = re.compile(r"[\w.+-]{1,100}")
 FOLDER = "benchmark"
+MASK_STEPS = ("make_sem_seg", "eval_sem_seg")
 SBE_STEPS = (
-    "make_confident_regions", "make_boundary_label", "train_bes", "make_sem_seg", "eval_sem_seg",
+    "make_confident_regions", "make_boundary_label", "train_bes", "make_walk", "eval_walk",
+    *MASK_STEPS,
 )  # fmt: skip
+SBE, BES, SALIENT_WALK = "sbe", "bes", "salient_walk"
 
 
 @dataclass(frozen=True)
@@ -104,46 +108,70 @@ def of_sets(cams: MapSet, saliency: MapSet) -> dict[str, Any]:
     }
 
 
-def sbe_folder(run: "Run", cams: MapSet, saliency: MapSet, seed: int) -> Path:
-    """Where SBE (BES without saliency) of one pair and seed lies."""
-    return run.config.out_dir / FOLDER / "sbe" / cams.name / saliency.name / f"seed_{seed}"
+@dataclass(frozen=True)
+class Trained:
+    """SBE, BES or the salient walk of one pair of sets and one seed.
+
+    Attributes:
+        method: SBE, BES (without saliency) or SALIENT_WALK.
+        cams: the set of CAMs.
+        saliency: the set of saliency maps.
+        run: the variant of the run, with an output folder of the pair and the seed.
+    """
+
+    method: str
+    cams: MapSet
+    saliency: MapSet
+    run: "Run"
+
+    @property
+    def ending(self) -> str:
+        """Added to the steps' names in the scores."""
+        return f"_{SALIENT_WALK}" if self.method == SALIENT_WALK else ""
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps after the CAMs; the salient walk has those before its masks from SBE."""
+        return [step_named(name) for name in (MASK_STEPS if self.ending else SBE_STEPS)]
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The steps in this variant."""
+        name = f"{self.cams.name} x {self.saliency.name}, seed {self.run.config.seed}"
+        name += ", salient walk" if self.ending else ""
+        return [Node(step, self.run, name, self.ending) for step in self.steps]
 
 
-def sbe_seeds(run: "Run") -> tuple[int, ...]:
-    """The seeds that SBE is trained with."""
-    return run.setting("benchmark_seeds") or (run.config.seed,)
-
-
-def sbe_steps() -> list[Step]:
-    """The steps of SBE after the CAMs."""
-    return [step_named(name) for name in SBE_STEPS]
-
-
-def sbe_nodes(run: "Run") -> list[Node]:
-    """SBE and BES: their steps for each pair of sets and each seed.
+def trained_variants(run: "Run") -> Iterator[Trained]:
+    """SBE, BES and the salient walk for each pair of sets and each seed, in their order.
 
     They share confident regions where the CAMs are the same, and boundary labels where the pair is.
     """
     folder = run.config.out_dir / FOLDER
-    nodes = []
     for cams in cam_sets(run):
         for saliency in saliency_sets(run):
-            for seed in sbe_seeds(run):
+            for seed in run.setting("benchmark_seeds") or (run.config.seed,):
                 variant = run.variant(
                     **of_sets(cams, saliency),
                     **{
                         CONFIDENT_REGIONS.flag: folder / "sbe_regions" / cams.name,
                         BOUNDARY_LABELS.flag: folder / "sbe_labels" / cams.name / saliency.name,
+                        WALKS.flag: None,
                         PSEUDO_MASKS.flag: None,
                         BES_WEIGHTS.flag: None,
                         CAM_WEIGHTS.flag: CAM_WEIGHTS.path(run),
                     },
-                    out_dir=sbe_folder(run, cams, saliency, seed),
+                    out_dir=folder / "sbe" / cams.name / saliency.name / f"seed_{seed}",
                     seed=seed,
+                    sem_seg_scores="walk",
+                    sem_seg_rule="threshold",
                 )
-                name = f"{cams.name} x {saliency.name}, seed {seed}"
-                nodes += [Node(step, variant, name) for step in sbe_steps()]
-    return nodes
+                method = BES if saliency.folder is None else SBE
+                yield Trained(method, cams, saliency, variant)
+                if saliency.folder is not None:
+                    masks = {PSEUDO_MASKS.flag: variant.config.out_dir / SALIENT_WALK}
+                    salient = variant.variant(sem_seg_rule="saliency", **masks)
+                    yield Trained(SALIENT_WALK, cams, saliency, salient)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from step.artefacts import BES_WEIGHTS, BOUNDARY_LABELS, PSEUDO_MASKS
+from step.artefacts import BES_WEIGHTS, BOUNDARY_LABELS, PSEUDO_MASKS, WALKS
 from step.common.scorefile import ScoreFile
 from step.common.scores import percent, spread_text
 from step.common.table import table
@@ -45,22 +45,35 @@ DEMO_SETTINGS: dict[str, Any] = {
 }
 DEMO_DATASET = {"num_train": 80, "num_val": 20, "size": 192, "empty_every": 5, "seed": 0}
 BES_ENDING, GT_ENDING = "_bes", "_gt"
+SALIENT_CAM_ENDING, SALIENT_WALK_ENDING = "_salient_cam", "_salient_walk"
 STEPS_TO_CAMS = ("train_cam", "make_cam", "eval_cam")
-STEPS_WITH_SALIENCY = ("make_boundary_label", "train_bes", "make_sem_seg", "eval_sem_seg")
+STEPS_WITH_SALIENCY = (
+    "make_boundary_label", "train_bes", "make_walk", "make_sem_seg", "eval_sem_seg",
+)  # fmt: skip
+STEPS_OF_MASKS = ("make_sem_seg", "eval_sem_seg")
 STEPS_WITH_LABELS = ("train_seg", "make_seg", "eval_seg")
 
 
 def demo_nodes(run: Run, steps: Sequence[Step]) -> list[Node]:
-    """SBE, then BES on the same CAMs, then the segmentation network on exact masks."""
+    """SBE; BES on the same CAMs; masks by the rule of saliency; DeepLab-v2 on exact masks."""
     folder = run.config.out_dir
     bes = run.variant(
         saliency="none",
         **{
             BOUNDARY_LABELS.flag: folder / "bes" / "boundary_label",
             BES_WEIGHTS.flag: folder / "bes" / "weights.pth",
+            WALKS.flag: folder / "bes" / "walk",
             PSEUDO_MASKS.flag: folder / "bes" / "sem_seg",
         },
     )
+    salient = {
+        ending: run.variant(
+            sem_seg_scores=scores,
+            sem_seg_rule="saliency",
+            **{PSEUDO_MASKS.flag: folder / ending.removeprefix("_")},
+        )
+        for scores, ending in (("cam", SALIENT_CAM_ENDING), ("walk", SALIENT_WALK_ENDING))
+    }
     supervised = run.variant(
         seg_label_dir="gt",
         seg_weights_name=folder / "gt" / "seg.pth",
@@ -69,6 +82,12 @@ def demo_nodes(run: Run, steps: Sequence[Step]) -> list[Node]:
     return [
         *(node for step in steps for node in step.nodes(run)),
         *_variant(bes, steps, STEPS_WITH_SALIENCY, "BES", BES_ENDING),
+        *_variant(
+            salient[SALIENT_CAM_ENDING], steps, STEPS_OF_MASKS, "salient CAM", SALIENT_CAM_ENDING
+        ),
+        *_variant(
+            salient[SALIENT_WALK_ENDING], steps, STEPS_OF_MASKS, "salient walk", SALIENT_WALK_ENDING
+        ),
         *_variant(supervised, steps, STEPS_WITH_LABELS, "exact masks", GT_ENDING),
     ]
 
@@ -96,7 +115,12 @@ def comparison_table(scores: ScoreFile) -> str:
         name = f"CAM (best threshold, {cam['best_threshold']:g})"
         seconds = _seconds(scores, STEPS_TO_CAMS)
         rows.append([name, percent(cam["best"]["miou"]), "-", seconds])
-    for name, ending in (("BES (no saliency)", BES_ENDING), ("SBE", "")):
+    for name, ending in (
+        ("BES (no saliency)", BES_ENDING),
+        ("SBE", ""),
+        ("salient CAM (WSSS-BED)", SALIENT_CAM_ENDING),
+        ("salient walk", SALIENT_WALK_ENDING),
+    ):
         result = scores.step(f"eval_sem_seg{ending}")
         if result:
             seconds = _seconds(scores, STEPS_WITH_SALIENCY, ending)

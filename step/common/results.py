@@ -20,6 +20,7 @@ from step.common.scores import chunks
 from voc12.picture_sizes import IMAGE, PictureSizes, sizes_of
 
 if TYPE_CHECKING:
+    from step.artefacts import CamFiles
     from step.graph import Artefact, ImageFiles, Weights
     from step.run import Run
 
@@ -195,10 +196,12 @@ class CamReader:
 class CamsMade(ImagesMade):
     """The state of the CAMs: ours, or files of any dialect that somebody put there."""
 
+    artefact: "CamFiles"
+
     @property
     def reader(self) -> CamReader:
         """What reads them."""
-        return CamReader(self.run.dataset.num_classes, self.run.config.cam_format)
+        return self.artefact.reader(self.run)
 
     @cached_property
     def listing(self) -> CamFolder | None:
@@ -227,7 +230,10 @@ class CamsMade(ImagesMade):
         files = {image_id: file for image_id, file in looked_up.items() if file is not None}
         if len(files) < len(ids):
             missing = next(image_id for image_id in ids if image_id not in files)
-            raise UserError(f"No CAM for {missing} in {self.folder.path}. Run make_cam.")
+            what = self.artefact.name.removeprefix("the ")
+            raise UserError(
+                f"No {what} of {missing} in {self.folder.path}. Run {maker_of(self.artefact)}."
+            )
         return files
 
     def missing(self, ids: Sequence[str]) -> list[str]:
@@ -258,7 +264,9 @@ class CamsMade(ImagesMade):
         files = self.files(ids)
         as_lists = [[f] if isinstance(f, Path) else f for f in (files[i] for i in ids)]
         paths = [path for each in as_lists for path in each]
-        found = iter(self.run.fingerprints.of_all(paths, desc="fingerprints of CAMs"))
+        found = iter(
+            self.run.fingerprints.of_all(paths, desc=f"fingerprints of {self.artefact.name}")
+        )
         # The names tell the classes where each class has a file.
         return {
             image_id: digest([[path.name, next(found)] for path in each])
@@ -270,8 +278,9 @@ class CamsMade(ImagesMade):
 
     def _lack(self, missing: Sequence[str]) -> str:
         return (
-            f"{self.folder.path} lacks the CAMs of {some_images(missing)}. "
-            f"Put them there, run make_cam, or choose another {self.folder.flag}.{self._hint()}"
+            f"{self.folder.path} lacks {self.artefact.name} of {some_images(missing)}. Put them "
+            f"there, run {maker_of(self.artefact)}, or choose another {self.folder.flag}."
+            f"{self._hint()}"
         )
 
     def _hint(self) -> str:

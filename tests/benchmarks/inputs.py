@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,15 +84,15 @@ def write_dataset(root: Path, count: int, picture: Picture) -> list[str]:
     return ids
 
 
-def run_step(step: str, root: Path, out_dir: Path, *flags: str) -> dict[str, Any]:
-    """Run one step on `write_dataset`'s files through the command line.
+def run_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> dict[str, Any]:
+    """Run some steps on `write_dataset`'s files through the command line.
 
     Returns:
-        what scores.json says of it, with `seconds` and `images`.
+        step -> what scores.json says of it, with `seconds` and `images`.
     """
     arguments = [
-        f"--voc12_root={root / 'voc'}", f"--out_dir={out_dir}", f"--steps={step}", "--panels=0",
-        "--tags_from=masks", *flags,
+        f"--voc12_root={root / 'voc'}", f"--out_dir={out_dir}", f"--steps={','.join(steps)}",
+        "--panels=0", "--tags_from=masks", *flags,
     ]  # fmt: skip
     with (
         contextlib.redirect_stdout(io.StringIO()),
@@ -99,8 +100,14 @@ def run_step(step: str, root: Path, out_dir: Path, *flags: str) -> dict[str, Any
     ):
         status = run_sample.main(arguments)
     if status != 0:
-        raise RuntimeError(f"{step} ended with status {status}:\n{stderr.getvalue()}")
-    return json.loads((out_dir / "scores.json").read_text())[step]
+        raise RuntimeError(f"{steps} ended with status {status}:\n{stderr.getvalue()}")
+    scores = json.loads((out_dir / "scores.json").read_text())
+    return {step: scores[step] for step in steps}
+
+
+def run_step(step: str, root: Path, out_dir: Path, *flags: str) -> dict[str, Any]:
+    """Run one step as `run_steps` does; what scores.json says of it."""
+    return run_steps([step], root, out_dir, *flags)[step]
 
 
 def backbone_name(quick: bool) -> str:

@@ -111,17 +111,17 @@ def runner_of(root: Path, out_dir: Path) -> "Runner":
 
 
 def link_artefacts(root: Path, out_dir: Path) -> None:
-    """All CAMs and every second mask as if a run had been stopped (they are empty)."""
+    """CAMs, walked scores and every second mask as if a run had been stopped (they are empty)."""
     from step.graph import ImageStep
 
     runner = runner_of(root, out_dir)
     for row in runner.make_plan().rows:
         step, record = row.node.step, row.status.record
-        if step.name not in ("make_cam", "make_sem_seg") or record is None:
+        if step.name not in ("make_cam", "make_walk", "make_sem_seg") or record is None:
             continue
         assert isinstance(step, ImageStep)
         ids = list(record.images)
-        made = ids if step.name == "make_cam" else ids[::2]
+        made = ids[::2] if step.name == "make_sem_seg" else ids
         folder = step.writes.folder(runner.run)
         folder.begin(record, made, anew=False)
         for i, image_id in enumerate(made):

@@ -3,12 +3,13 @@
 import contextlib
 import importlib.util
 import io
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 import pytest
@@ -39,7 +40,7 @@ TINY_FLAGS = [
     "--device=cpu",
     "--panels=0",
 ]
-ARTEFACTS = ("weights", "cam", "cam_vis", "boundary_label", "sem_seg")
+ARTEFACTS = ("weights", "cam", "cam_vis", "boundary_label", "walk", "sem_seg")
 needs_pydensecrf = pytest.mark.skipif(
     importlib.util.find_spec("pydensecrf") is None, reason="pydensecrf is not installed"
 )
@@ -85,6 +86,11 @@ def contents(out_dir: Path) -> dict[str, bytes]:
     """What the steps made: path below `out_dir` -> bytes."""
     paths = [path for name in ARTEFACTS for path in (out_dir / name).rglob("*") if path.is_file()]
     return {str(path.relative_to(out_dir)): path.read_bytes() for path in sorted(paths)}
+
+
+def scores_of(out_dir: Path) -> dict[str, Any]:
+    """What stands in scores.json."""
+    return json.loads((out_dir / "scores.json").read_text())
 
 
 def states(folder: Path) -> dict[str, tuple[int, int]]:

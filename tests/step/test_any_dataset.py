@@ -17,7 +17,8 @@ from voc12.classes import VOC_CLASSES
 
 KITCHEN = ("mug", "tea spoon", "kettle", "whisk", "salt, sea")
 PIPELINE = (
-    "--steps=train_cam,make_cam,eval_cam,make_boundary_label,train_bes,make_sem_seg,eval_sem_seg"
+    "--steps=train_cam,make_cam,eval_cam,make_boundary_label,train_bes,make_walk,make_sem_seg,"
+    "eval_sem_seg"
 )
 BUSY = tuple(range(3, 75, 4))  # 18 classes
 
@@ -151,13 +152,13 @@ def test_254_classes_fit_into_masks_scores_and_panels(tmp_path: Path) -> None:
         with open(cam_dir / f"{image_id}.npy", "wb") as file:
             write_irn(file, Cams(class_ids, np.ascontiguousarray(high_res[:, ::4, ::4]), high_res))
     flags = [f"--cam_out_dir={cam_dir}", "--bes_backbone=pretrained", "--panels=2"]
-    steps = "--steps=eval_cam,make_boundary_label,train_bes,make_sem_seg,eval_sem_seg"
-    steps += ",make_wsss_bed_masks,train_seg,make_seg,eval_seg"
+    steps = "--steps=eval_cam,make_boundary_label,train_bes,make_walk,make_sem_seg,eval_sem_seg"
+    steps += ",train_seg,make_seg,eval_seg"
     done = run(tmp_path / "data", tmp_path / "out", *flags, steps, *SEG_FLAGS, "--seg_crf=no")
     assert done.status == 0, done.stderr
     scores = scores_of(done)
     assert scores["eval_cam"]["iou"]["kind 254"] == 1
     assert len(scores["eval_seg"]["runs"][0]["iou"]) == 255
-    mask = read(tmp_path / "out" / "wsss_bed" / f"{ids[0]}.png")
+    mask = read(tmp_path / "out" / "sem_seg" / f"{ids[0]}.png")
     assert set(np.unique(mask).tolist()) == {0, 254}
     assert (tmp_path / "out" / "panels" / f"{ids[0]}.png").exists()

@@ -26,7 +26,8 @@ def test_each_step_says_what_it_will_write_before_it_does(finished_run: Run) -> 
     log = (finished_run.out_dir / "sample_train_eval.log").read_text()
     for step, what in (
         ("make_cam", "CAMs"), ("make_confident_regions", "confident regions"),
-        ("make_boundary_label", "boundary labels"), ("make_sem_seg", "pseudo masks"),
+        ("make_boundary_label", "boundary labels"), ("make_walk", "walked scores"),
+        ("make_sem_seg", "pseudo masks"),
     ):  # fmt: skip
         said = log.index(f"{step}: the {what} of 8 images will take about 0.")
         assert said < log.index(f"{step}: done")
@@ -126,7 +127,7 @@ def test_masks_change_by_few_pixels(
     out_dir = tmp_path / "out"
     shutil.copytree(finished_run.out_dir / "weights", out_dir / "weights")
     (out_dir / "weights" / "bes.pth.json").unlink()  # taken as they are, for one difference alone
-    steps = "--steps=make_cam,eval_cam,make_boundary_label,make_sem_seg,eval_sem_seg"
+    steps = "--steps=make_cam,eval_cam,make_boundary_label,make_walk,make_sem_seg,eval_sem_seg"
     done = run(tiny_dataset, out_dir, steps, *flags)
     assert done.status == 0, done.stderr
     changed = {}

@@ -95,12 +95,12 @@ def test_the_wrong_dialect_is_refused_with_the_path(
 
 def test_all_steps_take_them(tiny_dataset: Path, dialects: Path, tmp_path: Path) -> None:
     """Two dialects of the same full-size maps: labels, network and masks are the same bytes."""
-    steps = "--steps=make_boundary_label,train_bes,make_sem_seg,eval_sem_seg,make_wsss_bed_masks"
+    steps = "--steps=make_boundary_label,train_bes,make_walk,eval_walk,make_sem_seg,eval_sem_seg"
     for cam_format in ("toco", "psa"):
         flags = (f"--cam_out_dir={dialects / cam_format}", f"--cam_format={cam_format}")
         done = run(tiny_dataset, tmp_path / cam_format, steps, *flags, "--bes_backbone=pretrained")
         assert done.status == 0, done.stderr
-    for name in ("cam_vis", "boundary_label", "sem_seg", "wsss_bed"):
+    for name in ("cam_vis", "boundary_label", "sem_seg"):
         paths = sorted((tmp_path / "toco" / name).glob("*.png"))
         assert len(paths) >= 8
         for path in paths:
@@ -125,7 +125,7 @@ def partly_empty(dialects: Path, empty_ids: list[str], tmp_path: Path) -> Path:
     return folder
 
 
-CAM_STEPS = "eval_cam,make_boundary_label,make_wsss_bed_masks"
+CAM_STEPS = "eval_cam,make_boundary_label,make_sem_seg"
 
 
 def test_an_image_without_a_png_is_an_image_without_classes(
@@ -144,12 +144,13 @@ def test_an_image_without_a_png_is_an_image_without_classes(
     for name, folder, cam_format in (("a", partly_empty, "oaa_png"), ("b", irn, "irn")):
         flags = [f"--cam_out_dir={folder}", f"--cam_format={cam_format}", "--panels=2"]
         flags += [f"--train_aug_list={two}", f"--infer_list={two}"]
+        flags += ["--sem_seg_scores=cam", "--sem_seg_rule=saliency"]
         done[name] = run(tiny_dataset, tmp_path / name, f"--steps={CAM_STEPS}", *flags)
         assert done[name].status == 0, done[name].stderr
     scores = [scores_of(each, "eval_cam") for each in done.values()]
     assert scores[0]["iou"] == scores[1]["iou"]
     assert scores[0]["best"] == scores[1]["best"]
-    for made in ("cam_vis", "boundary_label", "wsss_bed"):
+    for made in ("cam_vis", "boundary_label", "sem_seg"):
         paths = sorted((tmp_path / "b" / made).glob("*.png"))
         assert f"{empty_ids[0]}.png" in {path.name for path in paths}
         for path in paths:
@@ -214,7 +215,7 @@ def network_of(which: str) -> nn.Module:
 
 WHICH = {
     "cam": ("cam_weights_name", "make_cam", "cam", "*.npy"),
-    "boundary": ("bes_weights_name", "make_sem_seg", "sem_seg", "*.png"),
+    "boundary": ("bes_weights_name", "make_walk", "walk", "*.npy"),
 }
 
 

@@ -215,7 +215,12 @@ def test_cams_that_are_missing_or_unreadable_are_named_before_anything_starts(
         ("make_cam", "cam.pth. Run train_cam, or choose others with --cam_weights_name"),
         ("make_boundary_label", "lacks the CAMs of 8 images (first: 2007_000001)"),
         ("train_bes", "Run make_boundary_label for them, or choose another --boundary_label_dir"),
-        ("make_sem_seg", "bes.pth. Run train_bes, or choose others with --bes_weights_name"),
+        (
+            "make_sem_seg",
+            "lacks the walked scores of 8 images (first: 2007_000001). Put them there, "
+            "run make_walk, or choose another --walk_out_dir",
+        ),
+        ("make_walk", "bes.pth. Run train_bes, or choose others with --bes_weights_name"),
         ("eval_cam", "Put them there, run make_cam, or choose another --cam_out_dir"),
         ("eval_sem_seg", "Run make_sem_seg for them, or choose another --sem_seg_out_dir"),
     ],

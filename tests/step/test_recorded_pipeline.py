@@ -75,7 +75,7 @@ def finished(recorded: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Run:
         return run(
             folder / "voc", folder / "out", f"--cam_out_dir={folder / 'cam'}",
             f"--bes_weights_name={weights}",
-            "--steps=eval_cam,make_boundary_label,make_sem_seg,eval_sem_seg",
+            "--steps=eval_cam,make_boundary_label,make_walk,eval_walk,make_sem_seg,eval_sem_seg",
         )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def test_without_the_flag_what_is_there_and_alike_is_shown(
 def test_without_the_benchmark_the_flag_starts_nothing(
     tiny_dataset: Path, flags: list[str], compared: Run, tmp_path: Path
 ) -> None:
-    scored = ["--steps=make_wsss_bed_masks", "--saliency=none", *flags[1:2]]
+    scored = ["--steps=make_sem_seg", "--sem_seg_scores=cam", *flags[1:2]]
     cams = flags[1].rpartition("=")[2]
     done = run(tiny_dataset, tmp_path / "out", *scored, "--benchmark_sbe", f"--cam_out_dir={cams}")
     assert done.status == 0, done.stderr

@@ -1,0 +1,76 @@
+"""Work with a CRF for every image: on the CPU in worker processes, on a GPU in this one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from misc.runtime import Runtime, WorkerPool, is_accelerator
+
+
+def map_with_crf(
+    runtime: Runtime,
+    items: Sequence[Any],
+    *,
+    read: Callable[[Any], dict[str, Any]],
+    make: Callable[..., Any],
+    write: Callable[[Any], object],
+    crf: str,
+) -> Iterator[object]:
+    """`write(make(read(item), device=...))` for each item; yields once for each.
+
+    Worker processes do all of it where the CRF runs on the CPU. On a GPU they read ahead and write,
+    and this process does the CRFs.
+
+    Args:
+        runtime: the machine.
+        items: what is worked on; picklable.
+        read: item -> inputs. A DataLoader makes tensors of its arrays, and pins them for a GPU.
+        make: (inputs, device=) -> a picklable result.
+        write: keeps the result.
+        crf: implementation of the CRF, which decides on the device.
+    """
+    from misc.crf import crf_device
+
+    device = crf_device(crf, runtime.device)
+    made_on = partial(make, device=device)
+    with WorkerPool(runtime.num_workers) as pool:
+        if is_accelerator(device):
+            yield from pool.map(write, map(made_on, _read_ahead(runtime, items, read)))
+        else:
+            yield from pool.map(partial(_do_all, read=read, make=made_on, write=write), items)
+
+
+def _do_all(
+    item: Any,
+    *,
+    read: Callable[[Any], dict[str, Any]],
+    make: Callable[..., Any],
+    write: Callable[[Any], object],
+) -> None:
+    write(make(read(item)))
+
+
+def _read_ahead(
+    runtime: Runtime, items: Sequence[Any], read: Callable[[Any], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    from torch.utils.data import DataLoader
+
+    from misc.training import loader_options
+
+    inputs: Any = _Inputs(items, read)
+    return iter(DataLoader(inputs, batch_size=None, **loader_options(runtime)))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a DataLoader reads."""
+
+    items: Sequence[Any]
+    read: Callable[[Any], dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.read(self.items[index])
