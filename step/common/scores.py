@@ -46,6 +46,9 @@ def score_masks(
 ) -> dict[str, Any]:
     """Scores of masks against the exact ones, as `scores_to_json` has them.
 
+    Where masks ignore pixels (255), chainercv's protocol leaves these out, which flatters: then
+    there is also their share, `ignored`, and `miou_strict`, in which they count as missed.
+
     Raises:
         UserError: if a mask cannot be read or does not fit.
     """
@@ -54,7 +57,12 @@ def score_masks(
     tasks = [(num_classes, part) for part in chunks(pairs)]
     for part in progress(pool.map(_confusion, tasks), desc=desc, total=len(tasks)):
         total.merge(part)
-    return scores_to_json(total.scores(), class_names, eval_classes)
+    content = scores_to_json(total.scores(), class_names, eval_classes)
+    if ignored := int(total.unscored.sum()):
+        strict = total.scores(count_unscored=True)
+        share = ignored / (ignored + int(total.matrix.sum()))
+        content |= {"ignored": share, "miou_strict": _null_if_nan(strict.miou)}
+    return content
 
 
 def _confusion(task: tuple[int, list[MaskPair]]) -> ConfusionMatrix:
@@ -93,6 +101,9 @@ def describe_masks(result: Mapping[str, Any]) -> str:
     extra = ""
     if chosen[0] is not None:
         extra = f" (chosen classes {percent(chosen[0])}, {percent(chosen[1])})"
+    if "ignored" in result:
+        share, strict = percent(result["ignored"]), percent(result["miou_strict"])
+        extra += f"; {share} % of the pixels ignored, as missed: {strict}"
     return f"mIoU {percent(result['miou'])}, after CRF {percent(result['miou_crf'])}{extra}"
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from misc.pseudo_mask import scores_to_regions
+from misc.pseudo_mask import enlarge_scores, regions_above, scores_to_regions
 
 
 def blocks(*values: list[float]) -> np.ndarray:
@@ -22,6 +22,21 @@ def test_scores_are_divided_by_the_maximum_over_all_classes_together() -> None:
     scores = blocks([2.0, 0.0], [0.0, 0.5])
     assert (scores_to_regions(scores, (16, 32), 0.3)[:, 20:] == 0).all()
     assert (scores_to_regions(scores, (16, 32), 0.2)[:, 20:] == 2).all()
+
+
+def test_enlarged_scores_have_the_size_of_the_image_and_one_maximum() -> None:
+    enlarged = enlarge_scores(blocks([2.0, 0.0], [0.0, 0.5]), (15, 30))
+    assert enlarged.shape == (2, 15, 30)
+    assert enlarged[0, :, :12].tolist() == np.ones((15, 12)).tolist()
+    assert enlarged[1, :, 20:].tolist() == np.full((15, 10), 0.25).tolist()
+    assert enlarge_scores(np.zeros((1, 4, 8), np.float32), (16, 32)).max() == 0
+    assert enlarge_scores(np.zeros((0, 4, 8), np.float32), (16, 32)).shape == (0, 16, 32)
+
+
+def test_a_class_must_exceed_the_background_and_the_first_of_equals_wins() -> None:
+    scores = np.array([[[0.5, 0.25, 0.75]], [[0.5, 0.5, 0.25]]], np.float32)
+    assert regions_above(scores, 0.5).tolist() == [[0, 0, 1]]
+    assert regions_above(scores, 0.4).tolist() == [[1, 2, 1]]
 
 
 def test_the_maximum_is_taken_after_the_stretch_and_the_cut() -> None:

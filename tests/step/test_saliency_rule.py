@@ -48,7 +48,7 @@ def check_masks(root: Path, done: Run, cams: Path, sals: Path, **rule: float) ->
 @pytest.mark.parametrize(
     ("flags", "rule"),
     [
-        ((), {"act_thres": 0.1, "sal_thres": 0.2, "ignore": True}),
+        (("--sem_seg_act_thres=0.9",), {"act_thres": 0.9, "sal_thres": 0.2, "ignore": True}),
         (
             ("--sem_seg_act_thres=0.4", "--sem_seg_sal_thres=0", "--sem_seg_ignore=no"),
             {"act_thres": 0.4, "sal_thres": 0, "ignore": False},
@@ -69,6 +69,18 @@ def test_wsss_beds_masks_of_plugged_in_cams_and_saliency(
     smoothed = {v for p in masks.glob("*_crf.png") for v in np.unique(read_mask(p))}
     assert 255 not in smoothed  # the CRF decides on what is ignored before
     assert smoothed - {0} == values - {0, 255}
+    done = run(tiny_dataset, done.out_dir, "--steps=eval_sem_seg", *sets, *flags)
+    scores = scores_of(done.out_dir)["eval_sem_seg"]
+    assert ("ignored" in scores) == rule["ignore"]
+    if rule["ignore"]:
+        truths, masked = (
+            np.concatenate([read_mask(f / f"{i}.png").ravel() for i in train_ids(tiny_dataset)])
+            for f in (tiny_dataset / "SegmentationClass", masks)
+        )
+        share = float((masked[truths != 255] == 255).mean())
+        assert scores["ignored"] == pytest.approx(share)
+        assert scores["miou_strict"] < scores["miou"]
+        assert f"{100 * share:.1f} % of the pixels ignored, as missed: " in done.stdout
     before = states(masks)
     again = run(tiny_dataset, done.out_dir, STEP, *sets, *flags)
     assert again.status == 0

@@ -163,6 +163,23 @@ def test_labels_move_to_the_edge_of_a_colour(backend: str) -> None:
     np.testing.assert_array_equal(labels, truth)
 
 
+def test_unsure_pixels_take_the_label_of_their_colour(backend: str) -> None:
+    """However many they are: as labels of their own they would stay what they are."""
+    image = np.full((20, 40, 3), 30, np.uint8)
+    image[:, 18:] = 200
+    truth = (image[..., 0] == 200).astype(np.uint8)
+    labels = np.full((20, 40), 255, np.uint8)
+    labels[:, :4], labels[:, -4:] = 0, 1
+    crf = DenseCrf(image, backend=backend)
+    np.testing.assert_array_equal(crf.from_labels(labels, 2, unsure=255), truth)
+    with pytest.raises(UserError, match="expected 0 to 1"):
+        crf.from_labels(labels, 2)
+    with pytest.raises(UserError, match="labels 0 to 2"):
+        crf.from_labels(np.where(labels == 1, 2, labels), 2, unsure=255)
+    empty = np.where(labels == 255, 255, 0).astype(np.uint8)  # of an image without classes
+    np.testing.assert_array_equal(crf.from_labels(empty, 1, unsure=255), np.zeros((20, 40)))
+
+
 def test_no_iterations_return_the_unary(
     image: np.ndarray, backend: str, probabilities: np.ndarray
 ) -> None:

@@ -72,11 +72,28 @@ def test_sbe_and_bes_for_every_seed_in_folders_of_their_own(compared: Run) -> No
 
 
 @pytest.mark.slow
+def test_the_salient_walk_of_each_pair_with_saliency(compared: Run) -> None:
+    rows = [row for row in content_of(compared)["rows"] if row["method"] == "salient_walk"]
+    assert [(row["saliency"], row["seed"]) for row in rows] == [("sharp", 0), ("sharp", 3)]
+    for row in rows:
+        folder = compared.out_dir / f"benchmark/sbe/mine/sharp/seed_{row['seed']}"
+        scores = json.loads((folder / "scores.json").read_text())
+        assert row["miou"] == scores["eval_sem_seg_salient_walk"]["miou"]
+        assert row["miou"] != scores["eval_sem_seg"]["miou"]
+        assert len(list((folder / "salient_walk").glob("*.png"))) == 16
+    (average,) = (
+        each for each in content_of(compared)["sbe_over_seeds"] if each["method"] == "salient_walk"
+    )
+    assert average["miou"] == pytest.approx(np.mean([row["miou"] for row in rows]))
+    assert "salient walk" in (compared.out_dir / "benchmark" / "benchmark.txt").read_text()
+
+
+@pytest.mark.slow
 def test_mean_and_spread_over_seeds(compared: Run) -> None:
     rows = of_networks(compared)
     spreads = content_of(compared)["sbe_over_seeds"]
     assert [(each["method"], each["seeds"]) for each in spreads] == [
-        ("sbe", list(SEEDS)), ("bes", list(SEEDS)),
+        ("sbe", list(SEEDS)), ("salient_walk", list(SEEDS)), ("bes", list(SEEDS)),
     ]  # fmt: skip
     for each in spreads:
         values = [row["miou_crf"] for row in rows if row["method"] == each["method"]]
