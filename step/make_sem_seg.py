@@ -146,6 +146,7 @@ class MakeSemSeg(ImageStep):
             )
             for i in work.ids
         ]
+        part = "high_res"
         rule: Any = partial(_by_threshold, background_score=sem_seg_bg_thres)
         if by_saliency:
             rule = partial(
@@ -154,11 +155,14 @@ class MakeSemSeg(ImageStep):
                 sal_thres=sem_seg_sal_thres,
                 ignore=sem_seg_ignore,
             )
+        elif is_walk:
+            part = "cam"
+            rule = partial(_by_threshold_of_walk, background_score=sem_seg_bg_thres)
         yield from map_with_crf(
             run.runtime,
             items,
-            read=partial(_read, read=scores.reader, part="cam" if is_walk else "high_res"),
-            make=partial(_make, rule=rule, is_walk=is_walk, crf=crf),
+            read=partial(_read, read=scores.reader, part=part),
+            make=partial(_make, rule=rule, crf=crf),
             write=partial(_write, work.files),
             crf=crf,
         )
@@ -182,21 +186,15 @@ def _read(item: Item, *, read: CamReader, part: str) -> dict[str, Any]:
     return inputs
 
 
-def _make(
-    inputs: dict[str, Any], *, rule: Any, is_walk: bool, crf: str, device: "torch.device"
-) -> Masks:
+def _make(inputs: dict[str, Any], *, rule: Any, crf: str, device: "torch.device") -> Masks:
     """The masks of one image, made on `device`."""
     import torch
 
     from misc.boundary_label import UNSURE, regions_to_mask
     from misc.crf import MASK_CRF, DenseCrf
-    from misc.pseudo_mask import enlarge_scores
 
     image, class_ids = inputs["image"], np.asarray(inputs["class_ids"])
-    scores = inputs["scores"].to(device, non_blocking=True)
-    if is_walk:
-        scores = enlarge_scores(scores, (image.shape[0], image.shape[1]))
-    regions = rule(scores, inputs)
+    regions = rule(inputs["scores"].to(device, non_blocking=True), inputs)
     field = DenseCrf(image, MASK_CRF, backend=crf, device=device)
     smoothed = field.from_labels(regions, len(class_ids) + 1, unsure=UNSURE)
     both = torch.stack([regions, smoothed.to(regions.device)]).cpu().numpy()
@@ -210,6 +208,16 @@ def _by_threshold(
     from misc.pseudo_mask import regions_above
 
     return regions_above(scores, background_score)
+
+
+def _by_threshold_of_walk(
+    scores: "torch.Tensor", inputs: dict[str, Any], *, background_score: float
+) -> "torch.Tensor":
+    """SBE's rule, of the scores at stride 4."""
+    from misc.pseudo_mask import scores_to_regions
+
+    height, width = inputs["image"].shape[:2]
+    return scores_to_regions(scores, (height, width), background_score)
 
 
 def _by_saliency(

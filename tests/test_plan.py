@@ -235,7 +235,7 @@ def test_overwrite_all_goes_on_where_it_was_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("misc.pseudo_mask.regions_above", interrupt)
+        patch.setattr("misc.pseudo_mask.scores_to_regions", interrupt)
         stopped = run(tiny_dataset, out_dir, *flags)
     assert stopped.status == 130
     assert stopped.stderr.endswith("Stopped. Run the same command again to resume.\n")

@@ -7,7 +7,6 @@ from PIL import Image
 
 from misc.cam_files import CamFolder, read_cams
 from misc.images import read_mask, voc_palette
-from misc.pseudo_mask import enlarge_scores
 from misc.saliency import read_saliency
 from misc.wsss_bed import make_wsss_bed_mask
 from tests.helpers.sets import all_ids, write_cam_set, write_saliency_set
@@ -100,9 +99,7 @@ def test_the_salient_walk_is_the_rule_on_walked_scores(
         mask = read_mask(masks / f"{image_id}.png")
         walks = read_cams(out_dir / "walk" / f"{image_id}.npy", mask.shape, num_classes=20)
         saliency = read_saliency(tiny_dataset / "Sal" / f"{image_id}.png")
-        expected = make_wsss_bed_mask(
-            enlarge_scores(walks.cam, mask.shape), walks.class_ids, saliency, act_thres=0
-        )
+        expected = make_wsss_bed_mask(walks.high_res, walks.class_ids, saliency, act_thres=0)
         np.testing.assert_array_equal(mask, expected)
         assert ((mask == 0) == (saliency <= np.float32(0.2))).mean() > 0.99
     assert {"miou", "miou_crf", "iou_crf"} <= scores_of(out_dir)["eval_sem_seg"].keys()
