@@ -22,6 +22,7 @@ from misc.config import (
     SHARED_SETTINGS,
     Config,
     add_flags,
+    apply_made_saliency,
     apply_preset,
     config_from,
     parse_bool,
@@ -284,9 +285,13 @@ def run_arguments(args: argparse.Namespace) -> Config:
 
         if "voc12_root" in args:
             raise UserError("--demo draws its own dataset: leave out --data_root, or --demo.")
+        if getattr(args, "saliency", "") == "make":
+            raise UserError("--demo draws saliency maps too: leave out --saliency make, or --demo.")
         for name, value in DEMO_SETTINGS.items():
             vars(args).setdefault(name, value)
         args.voc12_root = args.out_dir / "dataset"
+    apply_made_saliency(args)
+    config = config_from(vars(args), full_config_class())
     passes = {
         step.name: switch
         for step in all_steps()
@@ -295,9 +300,8 @@ def run_arguments(args: argparse.Namespace) -> Config:
     first = None if args.from_step is None else step_of(args.from_step, "--from")
     if first is not None and args.steps is None:
         # What follows a step that does not run unasked does not either.
-        asked = [first] if first.is_default else all_steps()
+        asked = [first] if first.runs_unasked(config) else all_steps()
         passes = {step.name: True for step in asked} | passes
-    config = config_from(vars(args), full_config_class())
     steps = requested_steps(config, args.steps, passes, is_demo=is_demo)
 
     def nodes_of(run: Run) -> list[Node]:

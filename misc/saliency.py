@@ -1,7 +1,7 @@
-"""Saliency maps: read any PNG mode, normalise, find their edges."""
+"""Saliency maps: read any PNG mode, write, normalise, find their edges."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,22 @@ def _gray_levels(image: Image.Image) -> tuple[NDArray[np.float64], int]:
         image.info.pop("transparency", None)
         return np.asarray(image.convert("RGB").convert("L"), dtype=np.float64), 255
     raise ValueError(f"its pixel mode {image.mode} has no known value for white")
+
+
+def write_saliency(
+    path_or_file: str | Path | BinaryIO, saliency: NDArray[np.floating[Any]]
+) -> None:
+    """Write a saliency map as an 8-bit gray PNG.
+
+    Its values are cut off to whole levels, as saliency networks' own programs do: black is below
+    1/255.
+
+    Args:
+        path_or_file: a path or an open binary file.
+        saliency: (H, W), 0..1; it is not stretched.
+    """
+    levels = (np.clip(saliency, 0, 1) * 255).astype(np.uint8)
+    Image.fromarray(levels).save(path_or_file, format="PNG")
 
 
 def as_exact_levels(saliency: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

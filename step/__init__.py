@@ -1,6 +1,7 @@
 """The steps, in the order in which they run. A new one is a module here and a line in `STEPS`."""
 
 STEPS = (
+    "make_saliency",
     "train_cam",
     "make_cam",
     "eval_cam",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misc.cam_files import cam_file_bytes
-from misc.config import Config
+from misc.config import SALIENCY_FLAG, Config
 from misc.images import read_mask
 from misc.saliency import read_saliency
 from misc.visualize import (
@@ -24,7 +24,7 @@ from misc.visualize import (
 )
 from misc.workspace import Identity, ImageFolder, digest
 from step.common.checks import fit_problems, image_problems, problems_of, shorten
-from step.common.results import CamReader, CamsMade
+from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Drawer, ImageFiles, Source, Tile, Weights
 from voc12.files import CRF_SUFFIX
 from voc12.picture_sizes import MASK, SALIENCY, Size, sizes_of
@@ -38,11 +38,17 @@ CRF_PNG = f"{CRF_SUFFIX}.png"
 CLASSES_PER_IMAGE = 3  # COCO's average; VOC's is 1.5
 BLOCK_BYTES = 4096  # a small file takes this much of most disks
 LABEL_BYTES_A_PIXEL = 0.06  # of a PNG of labels, as measured on the drawn images
+SALIENCY_BYTES_A_PIXEL = 0.2  # of a PNG of a network's map; CSNet's of photographs: 0.07 to 0.21
 
 
 def label_png_bytes(size: Size) -> int:
     """About how much disk a PNG of labels of `size` (H,W) takes."""
     return max(int(size[0] * size[1] * LABEL_BYTES_A_PIXEL), BLOCK_BYTES)
+
+
+def saliency_png_bytes(size: Size) -> int:
+    """About how much disk a PNG of a soft saliency map of `size` (H,W) takes."""
+    return max(int(size[0] * size[1] * SALIENCY_BYTES_A_PIXEL), BLOCK_BYTES)
 
 
 class Photographs(Source):
@@ -88,35 +94,60 @@ class Tags(Source):
 
 
 class SaliencyMaps(Source):
-    """The saliency maps; with `--saliency none` there are none."""
+    """The saliency maps: yours, or made here; with `--saliency none` there are none.
+
+    Maps that `make_saliency` made are known by what they were made from, wherever they are read.
+    """
 
     name = "the saliency maps"
     settings = ("saliency",)
 
+    def made(self, run: "Run") -> ImagesMade | None:
+        """The state of the maps that this run reads; None without saliency."""
+        root = run.dataset.saliency_root
+        return None if root is None else MADE_SALIENCY.made(run.variant(**{SALIENCY_FLAG: root}))
+
+    def shared(self, run: "Run") -> Identity | None:
+        made = self.made(run)
+        return None if made is None or self._is_yours(made) else made.shared
+
     def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
+        made = self.made(run)
+        if made is None:
+            return {}
+        return self.contents(run, ids) if self._is_yours(made) else made.own(ids)
+
+    def contents(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
+        """Fingerprint of each image's map as it is now, whoever made it."""
         if run.dataset.saliency_root is None:
             return {}
         return run.content_of(self.name, ids, run.dataset.saliency_path)
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
-        dataset = run.dataset
-        if dataset.saliency_root is None:
+        dataset, made = run.dataset, self.made(run)
+        if made is None:
             return []
+        if run.config.saliency == "make":
+            return made.problems(ids)
         remedy = (
-            "Put maps of the images' sizes there, pass --sal_root, or run with --saliency none."
+            "Put maps of the images' sizes there, pass --sal_root, have maps made by --saliency "
+            "make, or run with --saliency none."
         )
-        return fit_problems(dataset, sizes_of(dataset, SALIENCY), ids, "Saliency map", remedy)
+        there = made.not_planned(ids)
+        return fit_problems(dataset, sizes_of(dataset, SALIENCY), there, "Saliency map", remedy)
+
+    def path(self, run: "Run") -> Path | None:
+        return run.dataset.saliency_root
 
     def drawer(self, run: "Run") -> Drawer | None:
         dataset = run.dataset
-        if dataset.saliency_root is None:
-            return None
+        if dataset.saliency_root in (None, MADE_SALIENCY.path(run)):
+            return None  # or it draws itself
+        return lambda image_id, image: _saliency_tiles("saliency", dataset.saliency_path(image_id))
 
-        def draw(image_id: str, image: Image) -> list[Tile]:
-            path = dataset.saliency_path(image_id)
-            return [Tile("saliency", colour_gray(read_saliency(path)))] if path.exists() else []
-
-        return draw
+    @staticmethod
+    def _is_yours(made: ImagesMade) -> bool:
+        return made.planned is None and made.record is None
 
 
 @dataclass(frozen=True)
@@ -272,6 +303,10 @@ class ClassifierWeights(Weights):
         ]
 
 
+def _saliency_tiles(title: str, path: Path) -> list[Tile]:
+    return [Tile(title, colour_gray(read_saliency(path)))] if path.exists() else []
+
+
 def _draw_regions(folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
     path = folder.file(image_id)
     if not path.exists():
@@ -326,6 +361,11 @@ SCORED_MASKS = ExactMasks(
 )
 PRETRAINED_BACKBONE = PretrainedBackbone()
 
+MADE_SALIENCY = ImageFiles(
+    "the saliency maps", SALIENCY_FLAG, "saliency maps that are made here", "saliency",
+    image_bytes=saliency_png_bytes,
+    draw=lambda folder, image_id, image: _saliency_tiles("saliency (made)", folder.file(image_id)),
+)  # fmt: skip
 CAM_WEIGHTS = ClassifierWeights(
     "the classifier's weights", "cam_weights_name", "weights of the classifier", "weights/cam.pth"
 )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from misc.config import Config, ResultPath, config_class, paths_class, plain
+from misc.config import Config, ResultPath, config_class, paths_class
 from misc.workspace import Identity, ImageFolder, WeightsFile
 from step import STEPS
 from step.common.results import ImagesMade, Made, WeightsMade
@@ -323,7 +323,7 @@ class Step(ABC):
 
     def settings(self, run: "Run") -> dict[str, Any]:
         """All settings that its result depends on, as JSON can hold them."""
-        return {name: plain(getattr(run.config, name)) for name in self.setting_names(run)}
+        return {name: run.config.recorded(name) for name in self.setting_names(run)}
 
     def arguments(self, run: "Run") -> dict[str, Any]:
         """What `make` gets."""
@@ -339,6 +339,10 @@ class ImageStep(Step):
 
     writes: ImageFiles
     make: ClassVar[Callable[..., Iterator[object]]]
+
+    def notes(self, run: "Run") -> dict[str, Any]:
+        """What its result says besides the number of images."""
+        return {}
 
 
 class TrainingStep(Step):

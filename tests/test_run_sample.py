@@ -104,7 +104,7 @@ def test_a_step_that_only_runs_with_another_has_no_flag() -> None:
 @pytest.mark.parametrize("value", ["make_cams", "make_cam,evaluate", "", ",", "make_submission"])
 def test_unknown_or_no_steps_are_refused_by_name(value: str) -> None:
     with pytest.raises(
-        UserError, match=f"{value.split(',')[-1]}.*The steps are train_cam, make_cam"
+        UserError, match=f"{value.split(',')[-1]}.*The steps are make_saliency, train_cam, make_cam"
     ):
         names("--steps", value)
 

@@ -5,6 +5,7 @@ from misc.config.config import (
     OVERWRITE_ALL,
     OVERWRITE_NOTHING,
     OVERWRITE_STALE,
+    SALIENCY_FLAG,
     SHARED_SETTINGS,
     Config,
     ResultPath,
@@ -12,7 +13,7 @@ from misc.config.config import (
     config_from,
     paths_class,
 )
-from misc.config.presets import PRESETS, apply_preset
+from misc.config.presets import PRESETS, apply_made_saliency, apply_preset
 from misc.config.settings import (
     INPUT,
     NO_EFFECT,
@@ -37,10 +38,12 @@ __all__ = [
     "OVERWRITE_STALE",
     "PRESETS",
     "RESULT",
+    "SALIENCY_FLAG",
     "SHARED_SETTINGS",
     "Config",
     "ResultPath",
     "add_flags",
+    "apply_made_saliency",
     "apply_preset",
     "config_class",
     "config_from",

@@ -13,6 +13,7 @@ from misc.errors import UserError
 from misc.runtime import available_cpus
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "squeezenet1_0")
+SALIENCY_FLAG = "saliency_out_dir"  # of the maps that are made here
 OVERWRITE_NOTHING, OVERWRITE_STALE, OVERWRITE_ALL = "no", "stale", "all"
 
 
@@ -58,8 +59,8 @@ class DataSettings:
     )
     saliency: str = setting(
         "maps",
-        "maps, or none: BES, the ablation without saliency",
-        ("maps", "none"),
+        "maps: files of yours; make: maps that a network makes here; none: BES, the ablation",
+        ("maps", "make", "none"),
         in_short_help=True,
     )
     sal_root: Path | None = setting(
@@ -70,7 +71,8 @@ class DataSettings:
     )
     sal_bg_thres: float = setting(
         0.0,
-        "saliency (divided by its maximum) up to this is background; use 0.1 for soft maps",
+        "saliency (divided by its maximum) up to this is background; use 0.1 for soft maps, as "
+        "--saliency make does",
         at_least=0,
         at_most=1,
         in_short_help=True,
@@ -81,6 +83,16 @@ class DataSettings:
     eval_classes: tuple[str, ...] = setting(
         (), "also report the mIoU over background and these classes: cat,dog"
     )
+
+    def problems(self) -> list[str]:
+        """Settings that contradict each other."""
+        if self.saliency != "make" or self.sal_root is None:
+            return []
+        return [
+            f"--sal_root {self.sal_root}: --saliency make makes maps instead of reading any. Leave "
+            f"it out to read those, or pass --{SALIENCY_FLAG} {self.sal_root} to have them made "
+            "there"
+        ]
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,17 @@ class Config(DataSettings, NetworkSettings, RunSettings):
         """Folder of saliency maps; None for BES."""
         if self.saliency == "none":
             return None
+        if self.saliency == "make":
+            return self.path(SALIENCY_FLAG)
         return self.sal_root if self.sal_root is not None else self.require_root() / "Sal"
+
+    def recorded(self, name: str) -> Any:
+        """A setting as records of results hold it.
+
+        Who made the saliency maps is no part of it: they are told apart by what they are.
+        """
+        value = getattr(self, name)
+        return "maps" if (name, value) == ("saliency", "make") else plain(value)
 
     def to_dict(self) -> dict[str, Any]:
         """Settings as JSON can hold them."""

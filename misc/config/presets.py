@@ -10,6 +10,8 @@ from misc.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+SOFT_SALIENCY = 0.1  # `--sal_bg_thres` for the maps of networks, which are hardly ever exactly 0
+
 # Source: the usual DeepLab-v2, net/README.md.
 _DEEPLAB: dict[str, Any] = {
     "seg_backbone": "resnet101",
@@ -66,3 +68,16 @@ def apply_preset(args: argparse.Namespace, settings: type) -> None:
         usual = "" if value == defaults[flag] else f" (default: {typed(defaults[flag])})"
         lines.append(f"--{flag} {typed(value)}{usual}")
     logger.info("--preset %s sets:\n  %s", name, "\n  ".join(lines))
+
+
+def apply_made_saliency(args: argparse.Namespace) -> None:
+    """Set what maps of a network want in parsed flags, and say so; a flag that was given wins.
+
+    Args:
+        args: parsed flags; those that were not given are not in it.
+    """
+    if getattr(args, "saliency", "") == "make" and "sal_bg_thres" not in args:
+        args.sal_bg_thres = SOFT_SALIENCY
+        logger.info(
+            "--saliency make sets --sal_bg_thres %g, since its maps are soft", SOFT_SALIENCY
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from misc.config import distinct, distinct_numbers, setting
 from misc.errors import UserError, some_images
-from step.artefacts import SCORED_MASKS, ExactMasks
+from step.artefacts import SALIENCY_MAPS, SCORED_MASKS, ExactMasks
 from step.benchmark.sets import MapSet, Sets, trained_variants
 from step.common.checks import map_problems, problems_of
 from step.graph import Node, ScoringStep, Work
@@ -103,9 +103,10 @@ class Benchmark(ScoringStep):
         for cams in sets.cams:
             problems += _cam_problems(sets, cams)
         for saliency in sets.saliency:
-            dataset = sets.run_of(saliency=saliency).dataset
-            if dataset.saliency_root is not None:
-                paths = {image_id: dataset.saliency_path(image_id) for image_id in sets.ids}
+            of_set = sets.run_of(saliency=saliency)
+            made, dataset = SALIENCY_MAPS.made(of_set), of_set.dataset
+            if made is not None:
+                paths = {i: dataset.saliency_path(i) for i in made.not_planned(sets.ids)}
                 remedy = (
                     "Put maps of the images' sizes there, or remove "
                     f"{saliency.name} from --benchmark_sals."

@@ -120,4 +120,4 @@ def _measures_of(pool: WorkerPool, sets: Sets, saliency: MapSet) -> dict[str, fl
 
 def _saliency_digest(run: Run, ids: Sequence[str]) -> str:
     """Tells saliency maps from changed ones, for counts that are kept."""
-    return digest([SALIENCY_MAPS.own(run, ids).get(image_id) for image_id in ids])
+    return digest([SALIENCY_MAPS.contents(run, ids).get(image_id) for image_id in ids])

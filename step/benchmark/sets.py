@@ -239,6 +239,4 @@ class Sets:
     def missing_cams(self, cams: MapSet) -> list[str]:
         """Images without CAMs of a set, but for those that an earlier step of this run makes."""
         made = CAMS.made(self.run_of(cams=cams))
-        planned = made.planned
-        wanted = [i for i in self.ids if planned is None or not planned.covers(i)]
-        return made.missing(wanted)
+        return made.missing(made.not_planned(self.ids))

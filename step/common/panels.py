@@ -68,6 +68,8 @@ def _fingerprints(run: Run, shown: Sequence[Source], ids: Sequence[str]) -> dict
             made = source.made(run)
             gone = set(made.missing(ids))
             parts.append(made.contents([image_id for image_id in ids if image_id not in gone]))
+        elif source is SALIENCY_MAPS:
+            parts.append(SALIENCY_MAPS.contents(run, ids))
         else:
             parts.append(source.own(run, ids))
     return {i: digest([common, [part.get(i) for part in parts]]) for i in ids}

@@ -133,6 +133,10 @@ class ImagesMade(Made):
         """Those of `ids` whose files are not there."""
         return self.folder.missing(ids)
 
+    def not_planned(self, ids: Sequence[str]) -> list[str]:
+        """Those of `ids` whose files no step of this run is going to make."""
+        return [i for i in ids if self.planned is None or not self.planned.covers(i)]
+
     def mixture(self, ids: Sequence[str]) -> str:
         """What to say of a folder that somebody else filled, but not with all of `ids`."""
         missing = self.missing(ids)
@@ -143,7 +147,7 @@ class ImagesMade(Made):
         )
 
     def problems(self, ids: Sequence[str]) -> list[str]:
-        wanted = [i for i in ids if self.planned is None or not self.planned.covers(i)]
+        wanted = self.not_planned(ids)
         missing = self.missing(wanted)
         problems = [self._lack(missing)] if missing else []
         if self.is_foreign:

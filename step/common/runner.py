@@ -174,7 +174,7 @@ class Runner:
         if order is None:
             state = row.status.state
             what = KEPT if state in (CURRENT, MISSING, STALE) else SKIPPED
-            return Outcome(node, what, ScoreFile.of(node.run.config).step(node.key))
+            return Outcome(node, what, self._earlier_result(row))
         start = time.perf_counter()
         result = self._make(node, order)
         seconds = time.perf_counter() - start
@@ -187,6 +187,17 @@ class Runner:
         if isinstance(node.step, TrainingStep):
             self._obey_stop(runtime)
         return outcome
+
+    def _earlier_result(self, row: Row) -> dict[str, Any]:
+        """What stands in the scores; notes on what is current are brought up to date."""
+        node, scores = row.node, ScoreFile.of(row.node.run.config)
+        result = scores.step(node.key)
+        if not (isinstance(node.step, ImageStep) and row.status.state == CURRENT):
+            return result
+        noted = result | node.step.notes(node.run)
+        if noted != result and node.run.runtime.is_main:
+            scores.put(node.key, noted, node.run.config)
+        return noted
 
     def _obey_stop(self, runtime: Runtime) -> None:
         """Stop if a process of the run was asked to when a training had nothing left to do."""
@@ -249,7 +260,7 @@ class Runner:
         runtime.barrier()
         if order.anew:
             runtime.on_main(lambda: folder.complete(whole=order.whole))
-        return {"images": len(order.todo)}
+        return {"images": len(order.todo), **step.notes(run)}
 
     def _train(self, node: Node, step: TrainingStep, order: Order) -> dict[str, Any]:
         import torch

@@ -11,6 +11,7 @@ from misc.workspace import read_json, write_json
 
 PACKAGES = (
     "torch", "torchvision", "numpy", "scipy", "pillow", "imageio", "accelerate", "pydensecrf2",
+    "onnxruntime",
 )  # fmt: skip
 
 

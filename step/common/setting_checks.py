@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from step.artefacts import MADE_SALIENCY
 from step.common.checks import problems_of
 from step.graph import ImageFiles, Node, all_artefacts
 from step.run import Run
@@ -35,7 +36,8 @@ def _dataset_problems(run: Run, flag: str, path: Path) -> list[str]:
     """A result is not written among the dataset's own files, whose place was mistyped."""
     root = run.dataset.root.absolute()
     own = [root / name for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets")]
-    if run.dataset.saliency_root is not None:
+    # The maps that are made here may be those that are read.
+    if run.dataset.saliency_root is not None and flag != MADE_SALIENCY.flag:
         own.append(run.dataset.saliency_root.absolute())
     holder = next((each for each in own if path.absolute().is_relative_to(each)), None)
     if holder is None:

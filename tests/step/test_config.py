@@ -155,6 +155,16 @@ def test_saliency_lies_in_the_dataset_unless_it_is_given_a_place(tmp_path: Path)
     assert config.saliency_root() == tmp_path / "Sal"
     assert dataclasses.replace(config, sal_root=Path("maps")).saliency_root() == Path("maps")
     assert Config(saliency="none").saliency_root() is None
+    made = dataclasses.replace(config, saliency="make", out_dir=Path("out"))
+    assert made.saliency_root() == Path("out/saliency")
+    elsewhere: Any = dataclasses.replace(made, saliency_out_dir=Path("maps"))
+    assert elsewhere.saliency_root() == Path("maps")
+
+
+def test_records_do_not_say_who_made_the_saliency_maps() -> None:
+    assert Config(saliency="make").recorded("saliency") == "maps"
+    assert Config(saliency="none").recorded("saliency") == "none"
+    assert Config(eval_classes=("cat",)).recorded("eval_classes") == ["cat"]
 
 
 def test_the_dataset_must_be_named_and_be_a_folder(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import run_sample
-from misc.config import PRESETS, apply_preset, config_from
+from misc.config import PRESETS, apply_made_saliency, apply_preset, config_from
 from step.graph import full_config_class
 
 Config: Any = full_config_class()
@@ -56,3 +56,22 @@ def test_the_demo_takes_no_preset(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run_sample.main(flags) == 2
     assert "leave out --preset, or --demo" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "threshold"),
+    [
+        ([], 0),
+        (["--saliency=none"], 0),
+        (["--saliency=make"], 0.1),
+        (["--saliency=make", "--sal_bg_thres=0"], 0),
+    ],
+)
+def test_made_saliency_is_soft_unless_a_threshold_is_given(
+    flags: list[str], threshold: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    args = run_sample.make_parser().parse_args(flags)
+    apply_made_saliency(args)
+    assert config_from(vars(args), Config).sal_bg_thres == threshold
+    assert ("--saliency make sets --sal_bg_thres 0.1" in caplog.text) == (threshold > 0)

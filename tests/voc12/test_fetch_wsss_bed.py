@@ -31,7 +31,7 @@ def archive(*names: str, method: int = zipfile.ZIP_STORED) -> bytes:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr("voc12.fetch_wsss_bed.time.sleep", lambda _: None)
+    monkeypatch.setattr("misc.download.time.sleep", lambda _: None)
     files = {
         CAM_PATH: archive(f"{CAM}/2007_000032_0.png", f"{CAM}/2007_000032_14.png"),
         SAL_PATH: archive("2007_000032.png"),
