@@ -196,7 +196,7 @@ class PretrainedBackbone(Source):
 class CamFiles(ImageFiles):
     """CAMs: ours, or files of any dialect that somebody put there."""
 
-    settings: tuple[str, ...] = ("cam_format",)
+    settings: tuple[str, ...] = ("cam_format", "cam_ids")
 
     def made(self, run: "Run") -> CamsMade:
         return CamsMade(run, self)
