@@ -3,7 +3,7 @@
 import argparse
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from misc.cam_files.files import (
 )
 from misc.cam_files.irn import Cams
 from misc.cam_files.maps import PARTS
-from misc.cam_files.numbering import CAM_IDS, CONTIGUOUS, class_id_of
+from misc.cam_files.numbering import CAM_IDS, CONTIGUOUS, class_id_of, compare_with_tags
 from misc.cam_files.png import split_name, write_png
 from misc.command_line import exit_status, raise_problems
 from misc.errors import UserError
@@ -83,9 +83,20 @@ class Conversion:
         except (UserError, OSError) as error:
             return Outcome(str(error))
 
+    def classes_of(self, item: Item) -> tuple[str, list[int]]:
+        """An image's id, and the class ids that its files have; none if they cannot be read."""
+        try:
+            return item.image_id, self._read_all(item, ()).class_ids.tolist()
+        except (UserError, OSError):
+            return item.image_id, []  # told when the image is converted
+
     def _read(self, item: Item, parts: Sequence[str]) -> Cams:
+        cams = self._read_all(item, parts)
+        return cams if item.class_ids is None else cams.only(item.class_ids)
+
+    def _read_all(self, item: Item, parts: Sequence[str]) -> Cams:
         size = image_size(item.size) if isinstance(item.size, Path) else item.size
-        cams = read_cams(
+        return read_cams(
             item.source,
             size,
             num_classes=self.num_classes,
@@ -93,7 +104,6 @@ class Conversion:
             cam_ids=self.cam_ids,
             parts=parts,
         )
-        return cams if item.class_ids is None else cams.only(item.class_ids)
 
     def _write_pngs(self, item: Item) -> int:
         """Write the missing files of an image; return the number of its classes."""
@@ -212,11 +222,31 @@ def convert(args: argparse.Namespace) -> int:
     items = _pending(args, source, listed, sizes)
     work = Conversion(args.target, args.to, args.cam_format, args.cam_ids, args.num_classes)
     with WorkerPool(args.num_workers) as pool:
+        if args.tags is not None:
+            _check_numbering(args, items, dict(pool.map(work.classes_of, items)))
         results = pool.map(work, items)
         outcomes = list(progress(results, total=len(items), desc="convert"))
     _tell_of_empty_images(args, outcomes)
     raise_problems(sorted(o.problem for o in outcomes if o.problem), len(listed), "images")
     return len(items)
+
+
+def _check_numbering(
+    args: argparse.Namespace, items: Sequence[Item], classes: Mapping[str, Sequence[int]]
+) -> None:
+    """Refuse misnumbered CAMs, of which the tags would leave little, and tell what they drop."""
+    tags = {item.image_id: item.class_ids or () for item in items}
+    agreement = compare_with_tags(classes, tags, args.num_classes, args.cam_ids)
+    if not agreement.strange:
+        return
+    text = (
+        f"{args.source}: the CAMs of {len(agreement.strange)} of {agreement.images} images have "
+        f"classes that {args.tags} lacks (first: {agreement.strange[0]})."
+    )
+    if agreement.explained_by is not None:
+        cause = agreement.explained_by
+        raise UserError(f"{text} They look {cause.looks}. {cause.remedy}")
+    logger.warning("%s These classes are left out.", text)
 
 
 def _tell_of_empty_images(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:

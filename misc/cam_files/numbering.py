@@ -95,7 +95,7 @@ class Agreement:
 
     Attributes:
         images: number of images that were compared: all with tags and a class in their files.
-        strange: of these, those whose files have a class that the tags lack.
+        strange: of these, those whose files have a class that the tags lack, sorted.
         explained_by: the numbering that explains them; None if none does.
     """
 
@@ -121,7 +121,7 @@ def compare_with_tags(
         num_classes: number of foreground classes.
         cam_ids: how they were read.
     """
-    known = [image_id for image_id, ids in classes.items() if len(ids) and image_id in tags]
+    known = sorted(image_id for image_id, ids in classes.items() if len(ids) and image_id in tags)
     strange = tuple(i for i in known if not set(classes[i]) <= set(tags[i]))
     candidates = [ONE_TOO_HIGH, BACKGROUND_FIRST]
     if num_classes == NUM_COCO_CLASSES:

@@ -158,31 +158,22 @@ def test_classes_that_some_tags_lack_are_told_with_numbers(coco: Path, tmp_path:
     assert done.stderr.count(f"{told} (first: photo 1, thing 18).") == 1
 
 
-def test_converted_they_need_no_flag(coco: Path, tmp_path: Path) -> None:
+def test_converted_they_need_no_flag(
+    coco: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cams = write_cams(coco, tmp_path / "cams", by_category)
-    flags = ["--to", "irn", "--num_classes", "80", "--num_workers", "0", "--cam_format", "psa"]
+    rows = (coco / "tags.csv").read_text().splitlines()[1:]
+    tags = {name: np.zeros(80, np.float32) for name, *_ in (row.split(",") for row in rows)}
+    for name, *things in (row.split(",") for row in rows):
+        tags[name][[int(thing.split()[1]) - 1 for thing in things]] = 1
+    np.save(tmp_path / "tags.npy", np.array(tags, dtype=object), allow_pickle=True)
     converted = tmp_path / "converted"
-    assert convert(["convert", str(cams), str(converted), *flags]) == 2
-    assert (
-        convert(
-            ["convert", str(cams), str(converted), *flags, "--cam_ids", "coco91", "--overwrite"]
-        )
-        == 0
-    )
+    command = ["convert", str(cams), str(converted), "--to", "irn", "--num_workers", "0"]
+    command += ["--cam_format", "psa", "--tags", str(tmp_path / "tags.npy"), "--num_classes"]
+    assert convert([*command, "80"]) == 2
+    assert "They look numbered by COCO's 91 category ids. Pass --cam_ids coco91." in caplog.text
+    assert not list(converted.glob("*.npy"))
+    coco91 = ["--cam_ids", "coco91", "--overwrite"]
+    assert convert([*command, "20", *coco91]) == 2
+    assert convert([*command, "80", *coco91]) == 0
     assert miou_of(eval_cam(coco, tmp_path / "out", converted)) == 1
-    assert (
-        convert(
-            [
-                "convert",
-                str(cams),
-                str(converted),
-                *flags,
-                "--overwrite",
-                "--num_classes",
-                "20",
-                "--cam_ids",
-                "coco91",
-            ]
-        )
-        == 2
-    )
