@@ -293,7 +293,7 @@ class CamsMade(ImagesMade):
 
     def _misfits(self, ids: Sequence[str]) -> list[str]:
         """What reading every file brings to light; what was sound before is not read again."""
-        class_id_of(self.reader.cam_ids, self.reader.num_classes)
+        self._check_cam_ids()
         problems, classes = self._look(ids, *PARTS)
         found = shorten([problems[i] for i in ids if i in problems], "CAMs")
         return found + self._numbering_problems(classes)
@@ -302,9 +302,13 @@ class CamsMade(ImagesMade):
         """What their classes alone bring to light, where files are judged as they are read."""
         if not self.is_foreign:
             return []
-        class_id_of(self.reader.cam_ids, self.reader.num_classes)
+        self._check_cam_ids()
         _, classes = self._look(ids)
         return self._numbering_problems(classes)
+
+    def _check_cam_ids(self) -> None:
+        """Raise once, not for each file, if the numbering is not one of the dataset's classes."""
+        class_id_of(self.reader.cam_ids, self.reader.num_classes)
 
     def _look(self, ids: Sequence[str], *parts: str) -> tuple[dict[str, str], dict[str, list[int]]]:
         """Image id -> what is wrong with these parts of its CAMs; of the others, the class ids."""
