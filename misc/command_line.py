@@ -1,7 +1,7 @@
 """How the command-line tools end: with a status, and a message instead of a traceback."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from misc.errors import MENDABLE, UserError, with_remedy
 from misc.log import setup_logging
@@ -9,6 +9,21 @@ from misc.log import setup_logging
 logger = logging.getLogger(__name__)
 
 USER_MISTAKE, INTERRUPTED = 2, 130
+SHOWN_PROBLEMS = 20
+
+
+def raise_problems(problems: Sequence[str], count: int, what: str) -> None:
+    """Raise one UserError for all problems of a tool, if there are any.
+
+    Args:
+        problems: a line each; the first SHOWN_PROBLEMS are shown.
+        count: of how many.
+        what: the things that have them, as in "3 of 20 images have problems".
+    """
+    if problems:
+        more = len(problems) - SHOWN_PROBLEMS
+        shown = [*problems[:SHOWN_PROBLEMS], *([f"... and {more} more"] if more > 0 else [])]
+        raise UserError(f"{len(problems)} of {count} {what} have problems:\n" + "\n".join(shown))
 
 
 def exit_status(work: Callable[[], object], out_flag: str = "--out") -> int:

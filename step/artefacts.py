@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from misc.cam_files import cam_file_bytes
+from misc.cam_files import CONTIGUOUS, cam_file_bytes
 from misc.config import SALIENCY_FLAG, Config
 from misc.images import read_mask
 from misc.saliency import read_saliency
@@ -229,12 +229,13 @@ class PretrainedBackbone(Source):
 class CamFiles(ImageFiles):
     """CAMs: ours, or files of any dialect that somebody put there."""
 
-    settings: tuple[str, ...] = ("cam_format",)
+    settings: tuple[str, ...] = ("cam_format", "cam_ids")
     title: str = "CAM"
 
-    def reader(self, run: "Run") -> CamReader:
-        """What reads them."""
-        return CamReader(run.dataset.num_classes, run.config.cam_format)
+    def reader(self, run: "Run", *, is_foreign: bool) -> CamReader:
+        """What reads them; ours are numbered without gaps, whatever foreign ones are."""
+        cam_ids = run.config.cam_ids if is_foreign else CONTIGUOUS
+        return CamReader(run.dataset.num_classes, run.config.cam_format, cam_ids)
 
     def made(self, run: "Run") -> CamsMade:
         return CamsMade(run, self)
@@ -268,8 +269,8 @@ class WalkFiles(CamFiles):
     settings: tuple[str, ...] = ()
     title: str = "walk"
 
-    def reader(self, run: "Run") -> CamReader:
-        return CamReader(run.dataset.num_classes, "irn")
+    def reader(self, run: "Run", *, is_foreign: bool) -> CamReader:
+        return CamReader(run.dataset.num_classes, "irn", CONTIGUOUS)
 
     def bytes_of(self, run: "Run", image_id: str, size: Size) -> int:
         """About how much disk the scores of an image of `size` (H,W) take; it needs no tags."""

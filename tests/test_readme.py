@@ -20,7 +20,7 @@ from tests.helpers.tiny import Run, copy_run
 
 README = ROOT / "README.md"
 READMES = [README, *(ROOT / name / "README.md" for name in (
-    "step", "step/benchmark", "net", "misc", "voc12", "tests/benchmarks",
+    "step", "step/benchmark", "net", "misc", "misc/cam_files", "voc12", "tests/benchmarks",
 ))]  # fmt: skip
 TEXTS = {path: path.read_text(encoding="utf-8") for path in READMES}
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9_]+")

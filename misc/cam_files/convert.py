@@ -3,11 +3,12 @@
 import argparse
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from misc.cam_files.convert_inputs import SizeOrPicture, find_pictures, read_ids, read_sizes
+from misc.cam_files.dialects import SIZELESS
 from misc.cam_files.files import (
     CAM_FORMATS,
     CamFolder,
@@ -18,8 +19,9 @@ from misc.cam_files.files import (
 )
 from misc.cam_files.irn import Cams
 from misc.cam_files.maps import PARTS
+from misc.cam_files.numbering import CAM_IDS, CONTIGUOUS, class_id_of, compare_with_tags
 from misc.cam_files.png import split_name, write_png
-from misc.command_line import exit_status
+from misc.command_line import exit_status, raise_problems
 from misc.errors import UserError
 from misc.images import image_size
 from misc.log import progress
@@ -29,7 +31,6 @@ from misc.workspace import Record, atomic_write, claim_record, remove_partial_fi
 logger = logging.getLogger(__name__)
 
 RECORD_NAME = "converted.json"
-SHOWN_ERRORS = 20
 DEFAULT_CLASSES = 20  # of the command line alone: the published sets are mostly VOC's
 
 
@@ -39,7 +40,7 @@ class Item:
 
     Attributes:
         image_id: its id.
-        source: its .npy or PNG files, as `CamFolder.find` gives them.
+        source: its array file or its PNG files, as `CamFolder.find` gives them.
         size: (H,W), or the picture that has it; None if the CAMs give it.
         class_ids: classes from 1 that are kept, None for all.
         there: classes from 0 whose PNG the destination has.
@@ -67,6 +68,7 @@ class Conversion:
     target: Path
     to: str
     cam_format: str
+    cam_ids: str
     num_classes: int
 
     def __call__(self, item: Item) -> Outcome:
@@ -81,12 +83,27 @@ class Conversion:
         except (UserError, OSError) as error:
             return Outcome(str(error))
 
+    def classes_of(self, item: Item) -> tuple[str, list[int]]:
+        """An image's id, and the class ids that its files have; none if they cannot be read."""
+        try:
+            return item.image_id, self._read_all(item, ()).class_ids.tolist()
+        except (UserError, OSError):
+            return item.image_id, []  # told when the image is converted
+
     def _read(self, item: Item, parts: Sequence[str]) -> Cams:
-        size = image_size(item.size) if isinstance(item.size, Path) else item.size
-        cams = read_cams(
-            item.source, size, num_classes=self.num_classes, cam_format=self.cam_format, parts=parts
-        )
+        cams = self._read_all(item, parts)
         return cams if item.class_ids is None else cams.only(item.class_ids)
+
+    def _read_all(self, item: Item, parts: Sequence[str]) -> Cams:
+        size = image_size(item.size) if isinstance(item.size, Path) else item.size
+        return read_cams(
+            item.source,
+            size,
+            num_classes=self.num_classes,
+            cam_format=self.cam_format,
+            cam_ids=self.cam_ids,
+            parts=parts,
+        )
 
     def _write_pngs(self, item: Item) -> int:
         """Write the missing files of an image; return the number of its classes."""
@@ -124,10 +141,10 @@ def _sizes(args: argparse.Namespace) -> dict[str, SizeOrPicture] | None:
         return read_sizes(args.sizes)
     if args.image_root:
         return find_pictures(args.image_root)
-    if args.cam_format == "drs":
+    if args.cam_format in SIZELESS:
         raise UserError(
-            "drs files do not record the image size. Pass --image_root, the folder of the "
-            "images, or --sizes."
+            f"{args.cam_format} files do not record the image size. Pass --image_root, the folder "
+            "of the images, or --sizes."
         )
     return None
 
@@ -174,15 +191,8 @@ def _pending(
             there = frozenset(classes_done.get(image_id, ()))
             size = None if sizes is None else sizes[image_id]
             items.append(Item(image_id, found, size, kept, there))
-    _raise_all(problems, len(listed))
+    raise_problems(problems, len(listed), "images")
     return items
-
-
-def _raise_all(problems: Sequence[str], count: int) -> None:
-    if problems:
-        more = len(problems) - SHOWN_ERRORS
-        shown = [*problems[:SHOWN_ERRORS], *([f"... and {more} more"] if more > 0 else [])]
-        raise UserError(f"{len(problems)} of {count} images have problems:\n" + "\n".join(shown))
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -191,29 +201,52 @@ def convert(args: argparse.Namespace) -> int:
     Raises:
         UserError: for whatever is wrong, after all good files are converted.
     """
-    source = CamFolder(args.source, num_classes=args.num_classes, cam_format=args.cam_format)
+    class_id_of(args.cam_ids, args.num_classes)
+    source = CamFolder(
+        args.source, num_classes=args.num_classes, cam_format=args.cam_format, cam_ids=args.cam_ids
+    )
     sizes = _sizes(args)
     listed = _listed(args, source, sizes)
     if not listed:
-        raise UserError(f"{args.source} holds no CAMs: neither <id>.npy nor <id>_<class>.png.")
+        raise UserError(f"{args.source} holds no CAMs: no <id>.npy, <id>.npz or <id>_<class>.png.")
     args.target.mkdir(parents=True, exist_ok=True)
     if args.source.resolve() == args.target.resolve():
         raise UserError("SRC and DST are the same folder. Choose another DST.")
     if args.overwrite:
         _remove_converted(args.target, listed)
-    names = ("cam_format", "to", "num_classes", "tags")
+    names = ("cam_format", "cam_ids", "to", "num_classes", "tags")
     settings = {name: str(getattr(args, name)) for name in names}
     settings["source"] = str(args.source.resolve())
     claim_record(args.target / RECORD_NAME, Record(settings, {}), str(args.target), "another DST")
     remove_partial_files(args.target)
     items = _pending(args, source, listed, sizes)
-    work = Conversion(args.target, args.to, args.cam_format, args.num_classes)
+    work = Conversion(args.target, args.to, args.cam_format, args.cam_ids, args.num_classes)
     with WorkerPool(args.num_workers) as pool:
+        if args.tags is not None:
+            _check_numbering(args, items, dict(pool.map(work.classes_of, items)))
         results = pool.map(work, items)
         outcomes = list(progress(results, total=len(items), desc="convert"))
     _tell_of_empty_images(args, outcomes)
-    _raise_all(sorted(o.problem for o in outcomes if o.problem), len(listed))
+    raise_problems(sorted(o.problem for o in outcomes if o.problem), len(listed), "images")
     return len(items)
+
+
+def _check_numbering(
+    args: argparse.Namespace, items: Sequence[Item], classes: Mapping[str, Sequence[int]]
+) -> None:
+    """Refuse misnumbered CAMs, of which the tags would leave little, and tell what they drop."""
+    tags = {item.image_id: item.class_ids or () for item in items}
+    agreement = compare_with_tags(classes, tags, args.num_classes, args.cam_ids)
+    if not agreement.strange:
+        return
+    text = (
+        f"{args.source}: the CAMs of {len(agreement.strange)} of {agreement.images} images have "
+        f"classes that {args.tags} lacks (first: {agreement.strange[0]})."
+    )
+    if agreement.explained_by is not None:
+        cause = agreement.explained_by
+        raise UserError(f"{text} They look {cause.looks}. {cause.remedy}")
+    logger.warning("%s These classes are left out.", text)
 
 
 def _tell_of_empty_images(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
@@ -239,7 +272,7 @@ def build_parser() -> argparse.ArgumentParser:
         "files are kept. A bad file is reported at the end and does not stop the others.",
     )
     add = command.add_argument
-    add("source", metavar="SRC", type=Path, help="folder with <id>.npy or <id>_<class>.png")
+    add("source", metavar="SRC", type=Path, help="folder of <id>.npy, <id>.npz, <id>_<class>.png")
     add("target", metavar="DST", type=Path, help="folder to write to")
     add("--to", choices=("irn", "png"), required=True, help="irn: <id>.npy; png: <id>_<class>.png")
     add(
@@ -250,10 +283,14 @@ def build_parser() -> argparse.ArgumentParser:
     size.add_argument(
         "--image_root", type=Path,
         help="folder with <id>.jpg: maps must have the sizes of these images. Without it the "
-        "size is that of the full-size maps; drs files have none and need it",
+        f"size is that of the full-size maps; {', '.join(SIZELESS)} files have none and need it",
     )  # fmt: skip
     size.add_argument("--sizes", type=Path, help="the same from a file: <id> <height> <width>")
     add("--cam_format", choices=CAM_FORMATS, default="auto", help="format of SRC")
+    add(
+        "--cam_ids", choices=CAM_IDS, default=CONTIGUOUS,
+        help="how SRC numbers the classes; coco91: by COCO's 91 category ids",
+    )  # fmt: skip
     add("--list", type=Path, help="file with the ids to convert, one per line (default: all)")
     add("--tags", type=Path, help="cls_labels.npy: keep only classes that it lists")
     add("--num_workers", type=int, default=os.cpu_count(), help="worker processes; 0: none")

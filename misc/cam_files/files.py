@@ -5,18 +5,20 @@ python -m misc.cam_files convert SRC DST --to irn|png
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from misc.cam_files.dialects import DRS_SIZE, NPY_FORMATS, cams_of_record
+from misc.cam_files.dialects import DRS_SIZE, NPY_FORMATS, NPZ_FORMAT, cams_of_record
 from misc.cam_files.irn import CAM_DTYPES, Cams, cam_file_bytes, irn_record_bytes, stride4_size
 from misc.cam_files.maps import OTHER_FORMAT, PARTS, CamProblem, Wanted, refuse
+from misc.cam_files.numbering import CONTIGUOUS, count_of_numbers
 from misc.cam_files.png import read_png_cams, split_name
 from misc.cam_files.sizes import MAX_OWN_PIXELS, size_of_pngs, size_of_record
 from misc.errors import UserError
-from misc.untrusted import open_npy, safe_load
+from misc.untrusted import open_npy, open_npz, safe_load
 
 __all__ = [
     "CAM_DTYPES",
@@ -31,7 +33,8 @@ __all__ = [
     "write_irn",
 ]
 
-CAM_FORMATS = ("auto", *NPY_FORMATS, "oaa_png")
+CAM_FORMATS = ("auto", *NPY_FORMATS, NPZ_FORMAT, "oaa_png")
+NPY, NPZ = ".npy", ".npz"
 MAX_CAM_OPCODES = 100_000  # 81 classes in a dict of maps take about 3,000
 
 
@@ -41,15 +44,18 @@ def read_cams(
     *,
     num_classes: int,
     cam_format: str = "auto",
+    cam_ids: str = CONTIGUOUS,
     parts: Sequence[str] = PARTS,
 ) -> Cams:
     """Read the CAMs of one image, whoever made them; nothing in the file is executed.
 
     Args:
-        path: the .npy file, or the image's `<id>_<c>.png` files (none: no class is present).
+        path: the .npy or .npz file, or the image's `<id>_<c>.png` files (none: no class is
+            present).
         image_size: (H,W) of the image, which the maps must fit; None: as the full-size maps say.
         num_classes: number of foreground classes; others are unknown.
         cam_format: one of CAM_FORMATS; auto where the file is unambiguous.
+        cam_ids: one of CAM_IDS, how the file numbers the classes.
         parts: what is read and checked, of `cam` and `high_res`; the rest has shape (K,0,0).
 
     Returns:
@@ -61,23 +67,37 @@ def read_cams(
     """
     if cam_format not in CAM_FORMATS:
         raise ValueError(f"{cam_format!r} is none of {CAM_FORMATS}")
+    count = count_of_numbers(cam_ids, num_classes)
     try:
         if not isinstance(path, Path):
             if cam_format not in ("auto", "oaa_png"):
-                refuse(f"{cam_format} files are .npy", OTHER_FORMAT)
+                refuse(f"{cam_format} files are {suffix_of(cam_format)}", OTHER_FORMAT)
             size = size_of_pngs(path) if image_size is None else image_size
-            return read_png_cams(path, Wanted(size, num_classes, parts))
-        if cam_format == "oaa_png":
-            refuse("oaa_png files are <id>_<class>.png", OTHER_FORMAT)
+            return read_png_cams(path, Wanted(size, num_classes, parts, cam_ids))
+        if cam_format == "auto":
+            cam_format = NPZ_FORMAT if path.suffix == NPZ else "auto"
+        elif path.suffix != suffix_of(cam_format):
+            refuse(f"{cam_format} files are {suffix_of(cam_format)}", OTHER_FORMAT)
         pixels = MAX_OWN_PIXELS if image_size is None else image_size[0] * image_size[1]
-        # Room for 20 bytes a pixel and class: float64 twice over, as protocol 2 may need.
-        limit = 20 * (num_classes + 1) * max(pixels, DRS_SIZE**2) + 2**20
-        with open_npy(path, max_bytes=limit, max_opcodes=MAX_CAM_OPCODES) as record:
-            size = image_size or size_of_record(record, cam_format, num_classes)
-            return cams_of_record(record, cam_format, Wanted(size, num_classes, parts))
+        with _open(path, num_classes, pixels) as record:
+            size = image_size or size_of_record(record, cam_format, count)
+            return cams_of_record(record, cam_format, Wanted(size, num_classes, parts, cam_ids))
     except CamProblem as problem:
         where = path if isinstance(path, Path) else f"{path[0]} (and its other classes)"
         raise UserError(f"CAM {where} cannot be used: {problem}") from None
+
+
+def _open(path: Path, num_classes: int, pixels: int) -> AbstractContextManager[Any]:
+    # Room for 20 bytes a pixel and class: float64 twice over, as protocol 2 or SFC may need.
+    limit = 20 * (num_classes + 1) * max(pixels, DRS_SIZE**2) + 2**20
+    if path.suffix == NPZ:
+        return open_npz(path, max_bytes=limit)
+    return open_npy(path, max_bytes=limit, max_opcodes=MAX_CAM_OPCODES)
+
+
+def suffix_of(cam_format: str) -> str:
+    """What the names of the files of a dialect end in."""
+    return {NPZ_FORMAT: NPZ, "oaa_png": "<id>_<class>.png"}.get(cam_format, NPY)
 
 
 def cam_path(folder: Path, image_id: str) -> Path:
@@ -110,36 +130,41 @@ class CamFolder:
     an image without classes; auto does not take that for granted.
     """
 
-    def __init__(self, folder: Path, *, num_classes: int, cam_format: str = "auto") -> None:
+    def __init__(
+        self, folder: Path, *, num_classes: int, cam_format: str = "auto", cam_ids: str = CONTIGUOUS
+    ) -> None:
         """List the folder.
 
         Args:
-            folder: holds `<id>.npy` or `<id>_<c>.png`.
+            folder: holds `<id>.npy`, `<id>.npz` or `<id>_<c>.png`.
             num_classes: number of foreground classes.
             cam_format: one of CAM_FORMATS.
+            cam_ids: one of CAM_IDS.
 
         Raises:
             UserError: if there is no such folder.
         """
-        self.folder, self.num_classes, self.cam_format = folder, num_classes, cam_format
+        self.folder, self.num_classes = folder, num_classes
+        self.cam_format, self.cam_ids = cam_format, cam_ids
         try:
             names = os.listdir(folder)
         except OSError as error:
             raise UserError(
                 f"The CAM folder {folder} cannot be read ({error.strerror}). Name the folder that "
-                "holds <id>.npy or <id>_<class>.png."
+                "holds <id>.npy, <id>.npz or <id>_<class>.png."
             ) from None
-        self._npy: set[str] = set()
+        wanted = (NPY, NPZ) if cam_format == "auto" else (suffix_of(cam_format),)
+        self._arrays: dict[str, list[str]] = {}
         self._png: dict[str, list[int]] = {}
         for name in names:
-            if name.endswith(".npy") and cam_format != "oaa_png":
-                self._npy.add(name[:-4])
+            if (suffix := name[-4:]) in wanted:
+                self._arrays.setdefault(name[:-4], []).append(suffix)
             elif cam_format in ("auto", "oaa_png") and (parsed := split_name(name)):
                 self._png.setdefault(parsed[0], []).append(parsed[1])
 
     def ids(self) -> list[str]:
         """All image ids that have files, sorted."""
-        return sorted(self._npy | self._png.keys())
+        return sorted(self._arrays.keys() | self._png.keys())
 
     @property
     def holds_pngs(self) -> bool:
@@ -152,22 +177,25 @@ class CamFolder:
         return self.cam_format == "oaa_png" and self.holds_pngs
 
     def find(self, image_id: str) -> Path | list[Path] | None:
-        """The image's .npy file, or its PNG files in the order of classes; None without any.
+        """The image's .npy or .npz file, or its PNGs in the order of classes; None without any.
 
         The list is empty for an image without classes (`absent_is_empty`).
 
         Raises:
-            UserError: if there are both.
+            UserError: if there are several kinds.
         """
-        if image_id in self._npy and image_id in self._png:
+        kinds = [f"{image_id}{suffix}" for suffix in sorted(self._arrays.get(image_id, []))]
+        if image_id in self._png:
+            kinds.append(f"{image_id}_<class>.png")
+        if len(kinds) > 1:
             raise UserError(
-                f"{self.folder} has both {image_id}.npy and {image_id}_<class>.png. Pass "
-                "--cam_format oaa_png for the latter, or the format of the former."
+                f"{self.folder} has both {' and '.join(kinds[:2])}. Say with --cam_format which "
+                f"are meant: {NPZ_FORMAT} for .npz, oaa_png for PNGs, or the format of the .npy."
             )
-        if image_id in self._npy:
-            return self.folder / f"{image_id}.npy"
         if image_id in self._png:
             return [self.folder / f"{image_id}_{c}.png" for c in sorted(self._png[image_id])]
+        if kinds:
+            return self.folder / kinds[0]
         return [] if self.absent_is_empty else None
 
     def read(
@@ -181,7 +209,12 @@ class CamFolder:
                 f"{image_id}_<class>.png. Put it there, or remove the image from the list."
             )
         return read_cams(
-            path, image_size, num_classes=self.num_classes, cam_format=self.cam_format, parts=parts
+            path,
+            image_size,
+            num_classes=self.num_classes,
+            cam_format=self.cam_format,
+            cam_ids=self.cam_ids,
+            parts=parts,
         )
 
 

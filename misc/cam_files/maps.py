@@ -7,11 +7,19 @@ from typing import NoReturn
 import numpy as np
 
 from misc.cam_files.irn import MAX_EPSILON, Cams, padded_size, stride4_size
+from misc.cam_files.numbering import (
+    COCO91,
+    CONTIGUOUS,
+    NUM_COCO_CLASSES,
+    class_id_of,
+    count_of_numbers,
+)
 
 PARTS = ("cam", "high_res")
 MAX_VALUE = 1 + 1e-3  # CAMs are 0..1; interpolation and half precision round a little above
 ANEW = "Make the file again, or remove its image from the list"
 OTHER_FORMAT = "Give its format with --cam_format"
+OTHER_SIZE = "Make it again at the size of the image, or replace the image"
 
 
 class CamProblem(Exception):
@@ -31,45 +39,68 @@ class Wanted:
         image_size: (H,W).
         num_classes: number of foreground classes.
         parts: those of PARTS that are read.
+        cam_ids: how files number the classes, one of CAM_IDS.
     """
 
     image_size: tuple[int, int]
     num_classes: int
     parts: Sequence[str] = PARTS
+    cam_ids: str = CONTIGUOUS
+
+    @property
+    def class_id_of(self) -> Mapping[int, int]:
+        """Number of a class in a file, counted from 0 -> class id from 1."""
+        return class_id_of(self.cam_ids, self.num_classes)
+
+    @property
+    def count(self) -> int:
+        """How many numbers there are, with those that a gap leaves unused."""
+        return count_of_numbers(self.cam_ids, self.num_classes)
 
     def size_of(self, part: str) -> tuple[int, int]:
         """(h,w) that the part's maps must have."""
         return stride4_size(self.image_size) if part == "cam" else self.image_size
 
 
-def sorted_ids(
-    numbers: Sequence[int], first: int, num_classes: int
-) -> tuple[np.ndarray, list[int]]:
+def sorted_ids(numbers: Sequence[int], first: int, wanted: Wanted) -> tuple[np.ndarray, list[int]]:
     """Class ids from 1, ascending, and where each stands in `numbers`.
 
     Args:
         numbers: classes as a file names them.
-        first: how it names the first class.
-        num_classes: number of foreground classes.
+        first: how its format names the first class.
+        wanted: which classes there are, and how they are numbered.
 
     Raises:
         CamProblem: if a class is unknown or there twice.
     """
     if len(set(numbers)) != len(numbers):
         refuse(f"it has a class twice: {list(numbers)[:40]}")
+    known = wanted.class_id_of
     for number in numbers:
-        if not first <= number < num_classes + first:
-            refuse(
-                f"it has the unknown class {number}: {num_classes} classes are numbered from "
-                f"{first} to {num_classes + first - 1} in this format",
-                "Choose another --cam_format, or check the classes (--num_classes of convert)",
-            )
+        if number - first not in known:
+            _refuse_class(number, first, wanted)
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
-    return np.array([numbers[i] + 1 - first for i in order], np.int64), order
+    return np.array([known[numbers[i] - first] for i in order], np.int64), order
 
 
-def checked_maps(maps: np.ndarray, what: str) -> np.ndarray:
-    """`maps` as float32, if all values are finite and 0..1.
+def _refuse_class(number: int, first: int, wanted: Wanted) -> NoReturn:
+    if wanted.cam_ids == COCO91:
+        refuse(
+            f"it has the class {number}, but COCO has no category {number - first + 1}",
+            f"Leave out --cam_ids {COCO91} if the classes are numbered without gaps",
+        )
+    remedy = "Choose another --cam_format, or check the classes (--num_classes of convert)"
+    if wanted.num_classes == NUM_COCO_CLASSES:
+        remedy += f", or pass --cam_ids {COCO91} if they are numbered by COCO's 91 category ids"
+    refuse(
+        f"it has the unknown class {number}: {wanted.num_classes} classes are numbered from "
+        f"{first} to {wanted.num_classes + first - 1} in this format",
+        remedy,
+    )
+
+
+def checked_maps(maps: np.ndarray, what: str, highest_value: float = 1) -> np.ndarray:
+    """`maps` as float32, if all values are finite and 0..`highest_value`.
 
     Raises:
         CamProblem: if they are not.
@@ -82,10 +113,13 @@ def checked_maps(maps: np.ndarray, what: str) -> np.ndarray:
         if not np.isfinite([lowest, highest]).all():
             refuse(f"its {what} has NaN or infinite values")
         if lowest < 0:
-            refuse(f"its {what} has negative values, down to {lowest:.3g}; CAMs are 0..1")
-        if highest > MAX_VALUE:
             refuse(
-                f"its {what} has values up to {highest:.4g}; CAMs are 0..1",
+                f"its {what} has negative values, down to {lowest:.3g}; they must be "
+                f"0..{highest_value:g}"
+            )
+        if highest > MAX_VALUE * highest_value:
+            refuse(
+                f"its {what} has values up to {highest:.4g}; they must be 0..{highest_value:g}",
                 "Divide each class by its maximum when the file is made",
             )
     return np.ascontiguousarray(maps, np.float32)
@@ -99,6 +133,21 @@ def resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     batch = torch.from_numpy(maps)[None]
     return interpolate(batch, size, mode="bilinear", align_corners=False)[0].numpy()
+
+
+def check_grid(grid: tuple[int, ...], image_size: tuple[int, int], what: str) -> None:
+    """Check that maps on a grid (h,w) of any fineness can be of an image of `image_size` (H,W).
+
+    Raises:
+        CamProblem: if the grid has no cell, or is upright and the image lies, or the reverse.
+    """
+    (h, w), (height, width) = grid, image_size
+    if 0 in grid or (h - w) * (height - width) < 0:
+        refuse(
+            f"its {what} has height {h}, width {w}, which does not fit an image of height "
+            f"{height}, width {width}",
+            OTHER_SIZE,
+        )
 
 
 def derive_cam(high_res: np.ndarray) -> np.ndarray:

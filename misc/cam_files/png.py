@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from misc.cam_files.irn import Cams
-from misc.cam_files.maps import Wanted, complete_cams, refuse, sorted_ids
+from misc.cam_files.maps import OTHER_SIZE, Wanted, complete_cams, refuse, sorted_ids
 from misc.images import DECODING_ERRORS, PNG_ONLY
 from misc.untrusted import open_data_file
 
@@ -37,7 +37,7 @@ def read_png_cams(paths: Sequence[Path], wanted: Wanted) -> Cams:
     names = [split_name(path.name) for path in paths]
     if None in names or len({name[0] for name in names if name}) > 1:
         refuse(f"its files are not all <id>_<class>.png of one image: {paths[0].name} ...")
-    ids, order = sorted_ids([name[1] for name in names if name], 0, wanted.num_classes)
+    ids, order = sorted_ids([name[1] for name in names if name], 0, wanted)
     if not wanted.parts or not paths:
         return complete_cams(ids, {}, wanted)
     maps = np.stack([_read_png(paths[i], wanted.image_size) for i in order])
@@ -54,7 +54,7 @@ def _read_png(path: Path, image_size: tuple[int, int]) -> np.ndarray:
                     refuse(
                         f"{path.name} has height {picture.size[1]}, width {picture.size[0]}, but "
                         f"the image has height {height}, width {width}",
-                        "Make it again at the size of the image, or replace the image",
+                        OTHER_SIZE,
                     )
                 if picture.mode != "L":
                     refuse(

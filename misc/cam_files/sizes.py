@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from misc.cam_files.dialects import LAYOUTS, detect_format
+from misc.cam_files.dialects import LAYOUTS, SIZELESS, detect_format
 from misc.cam_files.maps import refuse
 from misc.images import PNG_ONLY, image_size
 from misc.untrusted import StoredArray
@@ -25,8 +25,8 @@ def size_of_pngs(paths: Sequence[Path]) -> tuple[int, int]:
     return _believed(image_size(paths[0], PNG_ONLY)) if paths else UNKNOWN
 
 
-def size_of_record(record: Any, cam_format: str, num_classes: int) -> tuple[int, int]:
-    """(H,W) of an image from what its .npy file holds.
+def size_of_record(record: Any, cam_format: str, count: int) -> tuple[int, int]:
+    """(H,W) of an image from what its .npy or .npz file holds; `count` as for `detect_format`.
 
     Returns:
         UNKNOWN where there is no class, or what should be full-size maps is none.
@@ -35,9 +35,9 @@ def size_of_record(record: Any, cam_format: str, num_classes: int) -> tuple[int,
         CamProblem: if the file leaves the size open, or its maps are implausibly large.
     """
     if cam_format == "auto":
-        cam_format = detect_format(record, num_classes)
-    if cam_format == "drs":
-        refuse("drs files do not record the image size", SAY)
+        cam_format = detect_format(record, count)
+    if cam_format in SIZELESS:
+        refuse(f"{cam_format} files do not record the image size", SAY)
     if not isinstance(record, dict):
         return UNKNOWN
     if cam_format in LAYOUTS:

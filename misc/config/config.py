@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from misc.cam_files import CAM_FORMATS
+from misc.cam_files import CAM_FORMATS, CAM_IDS, CONTIGUOUS
 from misc.config.settings import INPUT, NO_EFFECT, broken_rules, plain, setting
 from misc.errors import UserError
 from misc.runtime import available_cpus
@@ -79,6 +79,12 @@ class DataSettings:
     )
     cam_format: str = setting(
         "auto", "format of the files in --cam_out_dir", CAM_FORMATS, in_short_help=True
+    )
+    cam_ids: str = setting(
+        CONTIGUOUS,
+        "how files that you put into --cam_out_dir number the classes; coco91: by COCO's category "
+        "ids up to 90, as WeakTr does",
+        CAM_IDS,
     )
     eval_classes: tuple[str, ...] = setting(
         (), "also report the mIoU over background and these classes: cat,dog"

@@ -25,6 +25,24 @@ def voc_palette(num_colours: int = 256) -> NDArray[np.uint8]:
     return palette.astype(np.uint8)
 
 
+def palette_indices(colours: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Which of the 256 VOC colours each pixel has: the inverse of `voc_palette`.
+
+    Args:
+        colours: (H, W, 3) uint8 RGB.
+
+    Returns:
+        (H, W) 0..255, and -1 for any other colour, however near it is.
+    """
+    weights = np.array([1 << 16, 1 << 8, 1])
+    known = voc_palette() @ weights
+    order = np.argsort(known)
+    codes = colours @ weights
+    places = np.minimum(np.searchsorted(known, codes, sorter=order), len(known) - 1)
+    found = order[places]
+    return np.where(known[found] == codes, found, -1).astype(np.int16)
+
+
 def write_palette_png(path_or_file: str | Path | BinaryIO, mask: NDArray[np.uint8]) -> None:
     """Write a mask as a PNG whose pixels are the indices and whose palette is VOC's.
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from misc.errors import UserError
 from misc.images.headers import END_BYTES, END_MARKS, size_from_header
+from misc.images.palette import palette_indices
 from misc.images.pictures import DECODING_ERRORS, JPEG_OR_PNG, PNG_ONLY, open_picture, open_regular
 
 
@@ -33,22 +34,37 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask of class ids as uint8 (H,W), 255 = ignore, from a palette or gray PNG.
+    """A mask of class ids as uint8 (H,W), 255 = ignore.
+
+    From a palette or gray PNG, whose pixels are the ids, or from an RGB PNG in the exact colours
+    of VOC's palette, in which some publish masks.
 
     Raises:
-        UserError: if the file is missing, cannot be decoded, or holds colours instead of ids.
+        UserError: if the file is missing, cannot be decoded, or holds anything else.
     """
     try:
         with open_picture(path, PNG_ONLY) as picture:
-            if picture.mode not in ("P", "L"):
+            if picture.mode in ("P", "L"):
+                return np.array(picture)
+            if picture.mode != "RGB":
                 raise UserError(
-                    f"{path} has mode {picture.mode}: a mask is a palette or gray PNG of class ids."
+                    f"{path} has mode {picture.mode}: a mask is a palette or gray PNG of class "
+                    "ids, or an RGB PNG in the colours of VOC's palette."
                 )
-            return np.array(picture)
+            colours = np.array(picture)
     except FileNotFoundError:
         raise UserError(f"No mask {path}. Put it there or score another split.") from None
     except DECODING_ERRORS as error:
         raise UserError(f"Cannot read the mask {path}: {error}. Replace the file.") from None
+    indices = palette_indices(colours)
+    if (indices < 0).any():
+        y, x = np.argwhere(indices < 0)[0].tolist()
+        raise UserError(
+            f"{path} has the colour {tuple(colours[y, x].tolist())} in row {y}, column {x}, which "
+            "is none of VOC's palette. A mask in RGB has its exact colours alone; save it as a PNG "
+            "of class ids, without resizing it or mixing it with the photograph."
+        )
+    return indices.astype(np.uint8)
 
 
 def image_size(path: Path, formats: tuple[str, ...] = JPEG_OR_PNG) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from misc.untrusted.archives import unpack_pngs
 from misc.untrusted.names import TORCH_MAGIC, TORCH_PROTOCOL
 from misc.untrusted.npy import open_data_file, open_npy, safe_load
+from misc.untrusted.npz import open_npz
 from misc.untrusted.stored_array import Span, StoredArray, printable
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "StoredArray",
     "open_data_file",
     "open_npy",
+    "open_npz",
     "printable",
     "safe_load",
     "unpack_pngs",

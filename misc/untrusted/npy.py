@@ -1,13 +1,12 @@
 """Read untrusted .npy files, pickled dicts among them, without executing anything in them."""
 
-import io
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from misc.errors import UserError
 from misc.untrusted.names import NAMES, ArrayDraft, unwrapped
@@ -114,14 +113,34 @@ def safe_load(path: Path, *, max_bytes: int = MAX_BYTES, max_opcodes: int = MAX_
         return _rebuilt(_parse(whole, max_opcodes), whole.size)
 
 
+class Header(NamedTuple):
+    """What a .npy file says of its array: `start` is where the content begins."""
+
+    code: str
+    byte_order: str
+    fortran_order: bool
+    shape: tuple[int, ...]
+    start: int
+
+
+def plain_array(whole: Span, header: Header) -> StoredArray:
+    """The array of a .npy file; its numbers stay there.
+
+    Raises:
+        Refused: if it is not of plain numbers, or not as long as its header says.
+    """
+    content = whole.part(header.start, whole.size - header.start)
+    dtype = checked_dtype(header.code, header.byte_order)
+    return StoredArray(dtype, header.shape, content, fortran_order=header.fortran_order)
+
+
 def _parse(whole: Span, max_opcodes: int) -> Any:
-    code, byte_order, fortran_order, shape, start = _read_header(whole.file, whole.size)
-    content = whole.part(start, whole.size - start)
-    if code != "O":
-        dtype = checked_dtype(code, byte_order)
-        return StoredArray(dtype, shape, content, fortran_order=fortran_order)
-    if shape != ():
-        raise Refused(f"it is an array of objects of shape {shape}")
+    header = read_header(whole)
+    if header.code != "O":
+        return plain_array(whole, header)
+    if header.shape != ():
+        raise Refused(f"it is an array of objects of shape {header.shape}")
+    content = whole.part(header.start, whole.size - header.start)
     reader = PickleReader(content, NAMES, max_opcodes=max_opcodes)
     array = reader.load()
     if reader.position != content.size:
@@ -131,11 +150,16 @@ def _parse(whole: Span, max_opcodes: int) -> Any:
     return array.objects[0]  # type: ignore[index]
 
 
-def _read_header(file: io.BufferedIOBase, size: int) -> tuple[str, str, bool, tuple[int, ...], int]:
-    """(type code, byte order, Fortran order?, shape, where the content starts) of a .npy file."""
+def read_header(whole: Span) -> Header:
+    """The header of a .npy file.
+
+    Raises:
+        Refused: if it is not that of an array.
+    """
+    file, size = whole.file, whole.size
     start = file.read(8)
     if start[:4] == b"PK\x03\x04":
-        raise Refused("it is a zip archive (.npz), which no CAM file is")
+        raise Refused("it is a zip archive (.npz), but its name says .npy")
     if start[:6] != b"\x93NUMPY":
         raise Refused("it does not start as a .npy file does" if size else "it is empty")
     width = {1: 2, 2: 4}.get(start[6] if len(start) == 8 else 1)
@@ -150,7 +174,8 @@ def _read_header(file: io.BufferedIOBase, size: int) -> tuple[str, str, bool, tu
         raise Refused(f"its header is not that of a plain array: {printable(header)}")
     byte_order, code, fortran_order, lengths = match.groups()
     shape = tuple(int(n) for n in lengths.split(",") if n.strip())
-    return code, byte_order, fortran_order == "True", checked_shape(shape), 8 + width + length
+    in_fortran_order = fortran_order == "True"
+    return Header(code, byte_order, in_fortran_order, checked_shape(shape), 8 + width + length)
 
 
 def _rebuilt(content: Any, budget: int | None) -> Any:

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,7 @@ MAX_BYTES = 1 << 32
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT) "
     "WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS sound (key TEXT PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS checked (key TEXT PRIMARY KEY, note TEXT) WITHOUT ROWID",
 )
 _AT_ONCE = 900  # values a query; SQLite takes 999
 _A_THREAD = 32  # files that a thread reads at once
@@ -80,20 +80,20 @@ class FileFingerprints:
                 database.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", learnt)
         return [digest or NO_FILE for digest in digests]
 
-    def remember(self, keys: Sequence[str]) -> None:
-        """Remember that what has these keys was checked and is sound."""
+    def remember(self, notes: Mapping[str, str]) -> None:
+        """Remember that what has these keys was checked and is sound, and a note of each."""
         with self._to_write(self._new) as database:
-            rows = [(key,) for key in keys]
-            database.executemany("INSERT OR REPLACE INTO sound VALUES (?)", rows)
+            database.executemany("INSERT OR REPLACE INTO checked VALUES (?, ?)", notes.items())
 
-    def remembered(self, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that were remembered, by this process or an earlier one."""
-        known: set[str] = set()
+    def remembered(self, keys: Sequence[str]) -> dict[str, str]:
+        """Notes of those of `keys` that this process, or an earlier one, has remembered."""
+        known: dict[str, str] = {}
         with self._to_read() as databases:
             for start in range(0, len(keys), _AT_ONCE):
                 part = keys[start : start + _AT_ONCE]
-                query = "SELECT key FROM sound WHERE key IN"
-                known |= {key for (key,) in self._rows(databases, query, part)}
+                query = "SELECT key, note FROM checked WHERE key IN"
+                for key, note in self._rows(databases, query, part):
+                    known[key] = note
         return known
 
     def save(self) -> None:
@@ -107,7 +107,7 @@ class FileFingerprints:
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             with self._to_write(self.memory) as database:
                 database.execute("ATTACH ? AS new", (str(self._new),))
-                for table in ("contents", "sound"):
+                for table in ("contents", "checked"):
                     database.execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM new.{table}")
         except (OSError, sqlite3.DatabaseError) as error:
             logger.warning(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from misc.config import distinct, distinct_numbers, setting
 from misc.errors import UserError, some_images
-from step.artefacts import SALIENCY_MAPS, SCORED_MASKS, ExactMasks
+from step.artefacts import CAMS, SALIENCY_MAPS, SCORED_MASKS, ExactMasks
 from step.benchmark.sets import MapSet, Sets, trained_variants
 from step.common.checks import map_problems, problems_of
 from step.graph import Node, ScoringStep, Work
@@ -141,13 +141,13 @@ class Benchmark(ScoringStep):
 
 
 def _cam_problems(sets: Sets, cams: MapSet) -> list[str]:
-    """Images without CAMs; that the CAMs are sound shows as they are read."""
+    """Images without CAMs, and misnumbered ones; that CAMs are sound shows as they are read."""
     try:
         missing = sets.missing_cams(cams)
+        if not missing:
+            return CAMS.made(sets.run_of(cams=cams)).misnumbered(sets.ids)
     except UserError as error:
         return [error.message]
-    if not missing:
-        return []
     evaluated = set(sets.evaluated)
     remedy = "Put them there, or remove the set from --benchmark_cams"
     if not evaluated & set(missing):

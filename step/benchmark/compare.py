@@ -15,7 +15,7 @@ from step.benchmark.counts import PairJob, count_pair, score_saliency
 from step.benchmark.report import report_text, write_report
 from step.benchmark.rows import Results
 from step.benchmark.sets import MapSet, Sets
-from step.common.results import CamFile
+from step.common.results import CamFile, CamReader
 from step.run import Run
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ class _CamInput:
     """What is looked up once for a set of CAMs."""
 
     files: dict[str, CamFile]
+    reader: CamReader
     made_from: str
 
 
@@ -73,11 +74,12 @@ def compare(
 
 
 def _look_up(sets: Sets, cams: MapSet) -> _CamInput:
-    files = CAMS.made(sets.run_of(cams=cams)).files(sets.ids)
+    made = CAMS.made(sets.run_of(cams=cams))
+    files, reader = made.files(sets.ids), made.reader
     as_lists = ([each] if isinstance(each, Path) else each for each in files.values())
     paths = [path for each in as_lists for path in each]
     contents = sets.run.fingerprints.of_all(paths, desc=f"fingerprints of {cams.name}")
-    return _CamInput(files, digest([cams.cam_format, contents]))
+    return _CamInput(files, reader, digest([reader.cam_format, reader.cam_ids, contents]))
 
 
 def _count(
@@ -91,7 +93,7 @@ def _count(
 ) -> tuple[list[Any], int]:
     run = sets.run_of(cams=cams, saliency=saliency)
     parts = [sets.evaluated, sets.chosen] if sets.chosen else [sets.evaluated]
-    job = PairJob(run.dataset, cams.cam_format, act_thresholds, sal_thresholds, len(parts))
+    job = PairJob(run.dataset, inputs.reader, act_thresholds, sal_thresholds, len(parts))
     made_from = digest([
         act_thresholds, sal_thresholds, inputs.made_from, sets.truth_digest,
         _saliency_digest(run, sets.ids),

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from misc.cam_files import read_cams
 from misc.images import read_mask
 from misc.log import progress
 from misc.runtime import WorkerPool
 from misc.saliency import read_saliency
 from misc.workspace import atomic_write
 from misc.wsss_bed import SaliencyScores, ThresholdGrid
-from step.common.results import CamFile
+from step.common.results import CamFile, CamReader
 from step.common.scores import chunks, naming
 from voc12.files import VocDataset
 
@@ -36,14 +35,14 @@ class PairJob:
 
     Attributes:
         dataset: with the pair's saliency maps, or none.
-        cam_format: dialect of the CAM files.
+        read_cams: reads the CAM files.
         act_thresholds: 0..1.
         sal_thresholds: 0..1; None without saliency.
         num_parts: number of grids, each over images of its own choice.
     """
 
     dataset: VocDataset
-    cam_format: str
+    read_cams: CamReader
     act_thresholds: tuple[float, ...]
     sal_thresholds: tuple[float, ...] | None
     num_parts: int
@@ -152,13 +151,7 @@ def _count(task: tuple[PairJob, int, list[Item]]) -> tuple[int, list[Sparse]]:
     for image_id, cam_file, wanted in items:
         truth_path = job.dataset.mask_path(image_id)
         truth = read_mask(truth_path)
-        cams = read_cams(
-            cam_file,
-            truth.shape,
-            num_classes=job.dataset.num_classes,
-            cam_format=job.cam_format,
-            parts=["high_res"],
-        )
+        cams = job.read_cams(cam_file, (truth.shape[0], truth.shape[1]), "high_res")
         saliency = None
         if job.sal_thresholds is not None:
             saliency = read_saliency(job.dataset.saliency_path(image_id))

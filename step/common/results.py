@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from misc.cam_files import CamFolder, Cams, read_cams
+from misc.cam_files import CamFolder, Cams, class_id_of, compare_with_tags, read_cams
 from misc.errors import UserError, some_images
 from misc.images import image_size
 from misc.log import progress
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PUT_THERE = Identity.of_content("put there")
+PARTS = ("cam", "high_res")  # of CAMs
 CamFile = Path | list[Path]
 """The files of one image's CAMs."""
 
@@ -185,15 +186,22 @@ class CamReader:
     Attributes:
         num_classes: foreground classes of the dataset.
         cam_format: the dialect.
+        cam_ids: how it numbers the classes.
     """
 
     num_classes: int
     cam_format: str
+    cam_ids: str
 
     def __call__(self, file: CamFile, size: tuple[int, int], *parts: str) -> Cams:
         """The CAMs in `file` of an image of `size` (H,W); `parts` are read of them."""
         return read_cams(
-            file, size, num_classes=self.num_classes, cam_format=self.cam_format, parts=parts
+            file,
+            size,
+            num_classes=self.num_classes,
+            cam_format=self.cam_format,
+            cam_ids=self.cam_ids,
+            parts=parts,
         )
 
 
@@ -205,16 +213,18 @@ class CamsMade(ImagesMade):
     @property
     def reader(self) -> CamReader:
         """What reads them."""
-        return self.artefact.reader(self.run)
+        return self.artefact.reader(self.run, is_foreign=self.is_foreign)
 
     @cached_property
     def listing(self) -> CamFolder | None:
         """The files that are there, of any dialect; None without the folder."""
         if not self.folder.path.is_dir():
             return None
-        reader = self.reader
+        any_numbering = self.artefact.reader(self.run, is_foreign=False)
         return CamFolder(
-            self.folder.path, num_classes=reader.num_classes, cam_format=reader.cam_format
+            self.folder.path,
+            num_classes=any_numbering.num_classes,
+            cam_format=any_numbering.cam_format,
         )
 
     @cached_property
@@ -296,37 +306,96 @@ class CamsMade(ImagesMade):
 
     def _misfits(self, ids: Sequence[str]) -> list[str]:
         """What reading every file brings to light; what was sound before is not read again."""
+        self._check_cam_ids()
+        problems, classes = self._look(ids, *PARTS)
+        found = shorten([problems[i] for i in ids if i in problems], "CAMs")
+        return found + self._numbering_problems(classes)
+
+    def misnumbered(self, ids: Sequence[str]) -> list[str]:
+        """What their classes alone bring to light, where files are judged as they are read."""
+        if not self.is_foreign:
+            return []
+        self._check_cam_ids()
+        _, classes = self._look(ids)
+        return self._numbering_problems(classes)
+
+    def _check_cam_ids(self) -> None:
+        """Raise once, not for each file, if the numbering is not one of the dataset's classes."""
+        class_id_of(self.reader.cam_ids, self.reader.num_classes)
+
+    def _look(self, ids: Sequence[str], *parts: str) -> tuple[dict[str, str], dict[str, list[int]]]:
+        """Image id -> what is wrong with these parts of its CAMs; of the others, the class ids."""
         sizes, reader = sizes_of(self.run.dataset, IMAGE), self.reader
         files, contents = self.files(ids), self.contents(ids)
-        known = [[contents[i], sizes[i], reader.cam_format, reader.num_classes] for i in ids]
-        keys = dict(zip(ids, map(digest, known), strict=True))
-        notes = self.run.fingerprints
-        sound = notes.remembered(list(keys.values()))
-        unread = [image_id for image_id in ids if keys[image_id] not in sound]
+        read_as = [reader.cam_format, reader.cam_ids, reader.num_classes, *parts]
+        keys = {i: digest([contents[i], sizes[i], *read_as]) for i in ids}
+        notes = self.run.fingerprints.remembered(list(keys.values()))
+        classes = {i: _class_ids(notes[keys[i]]) for i in ids if keys[i] in notes}
+        unread = [image_id for image_id in ids if image_id not in classes]
         if not unread:
-            return []
+            return {}, classes
         tasks = [
-            (reader, [(i, files[i], sizes.path_of(i)) for i in part]) for part in chunks(unread)
+            (reader, parts, [(i, files[i], sizes.path_of(i)) for i in part])
+            for part in chunks(unread)
         ]
         problems: dict[str, str] = {}
+        sound: dict[str, list[int]] = {}
         with WorkerPool(self.run.runtime.num_workers) as pool:
-            looks = pool.map(_problems_of_cams, tasks)
-            for part in progress(looks, desc="checking CAMs", total=len(tasks)):
-                problems |= part
-        notes.remember([keys[image_id] for image_id in unread if image_id not in problems])
-        return shorten([problems[i] for i in unread if i in problems], "CAMs")
+            looks = pool.map(_look_at_cams, tasks)
+            for bad, good in progress(looks, desc="checking CAMs", total=len(tasks)):
+                problems |= bad
+                sound |= good
+        learnt = {keys[i]: ",".join(map(str, class_ids)) for i, class_ids in sound.items()}
+        self.run.fingerprints.remember(learnt)
+        return problems, classes | sound
+
+    def _numbering_problems(self, classes: Mapping[str, Sequence[int]]) -> list[str]:
+        """What to say where the files have other classes than the images' tags.
+
+        It is a problem if another numbering would explain it, and a warning otherwise.
+
+        Args:
+            classes: image id -> class ids of its CAMs.
+        """
+        run, reader = self.run, self.reader
+        if problems_of(lambda: run.tags):
+            return []  # steps that need tags say what is wrong with them
+        tags = {i: run.class_ids(i).tolist() for i in classes if i in run.tags}
+        agreement = compare_with_tags(classes, tags, reader.num_classes, reader.cam_ids)
+        if not agreement.strange:
+            return []
+        first, names = agreement.strange[0], run.dataset.class_names
+        extra = [names[c - 1] for c in classes[first] if c not in tags[first]]
+        text = (
+            f"{self.folder.path}: the CAMs of {len(agreement.strange)} of {agreement.images} "
+            f"images have classes that their tags lack (first: {first}, {', '.join(extra)})."
+        )
+        if agreement.explained_by is not None:
+            cause = agreement.explained_by
+            return [f"{text} They look {cause.looks}. {cause.remedy}"]
+        if run.runtime.is_main:
+            run.once(text, lambda: logger.warning("%s", text))
+        return []
 
 
-def _problems_of_cams(task: tuple[CamReader, list[tuple[str, CamFile, Path]]]) -> dict[str, str]:
-    """Image id -> what is wrong with its CAMs."""
-    read, items = task
-    problems = {}
+def _class_ids(note: str) -> list[int]:
+    """Class ids as they were remembered."""
+    return [int(word) for word in note.split(",") if word]
+
+
+def _look_at_cams(
+    task: tuple[CamReader, tuple[str, ...], list[tuple[str, CamFile, Path]]],
+) -> tuple[dict[str, str], dict[str, list[int]]]:
+    """Image id -> what is wrong with these parts of its CAMs; of the others, the class ids."""
+    read, parts, items = task
+    problems, classes = {}, {}
     for image_id, file, image_path in items:
         try:
-            read(file, image_size(image_path), "cam", "high_res")
+            cams = read(file, image_size(image_path), *parts)
+            classes[image_id] = cams.class_ids.tolist()
         except UserError as error:
             problems[image_id] = str(error)
-    return problems
+    return problems, classes
 
 
 class WeightsMade(Made):

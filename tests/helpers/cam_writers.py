@@ -46,8 +46,56 @@ def write_sipe(folder: Path, image_id: str, classes: list[int], maps: np.ndarray
     save(folder / f"{image_id}.npy", {"keys": keys, "IS_CAM": with_background(maps)})
 
 
+def write_pot(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    """POT: its own labels use IS_CAM1; IS_CAM is something else."""
+    keys = np.array([0] + [c + 1 for c in classes])
+    arrays = {"IS_CAM": with_background(maps[:, ::-1] ** 2), "IS_CAM1": with_background(maps)}
+    save(folder / f"{image_id}.npy", {"keys": keys, **arrays})
+
+
+def write_sfc(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    """SFC: POT's fields, the foreground doubled, the background raised by 0.4."""
+    keys = np.array([0] + [c + 1 for c in classes])
+    raised = with_background(2 * maps)
+    raised[0] += 0.4
+    save(folder / f"{image_id}.npy", {"keys": keys, "IS_CAM": raised, "IS_CAM1": raised})
+
+
+def write_more(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    """MoRe: the maps of the tags' classes; one more is predicted."""
+    predicted = np.array([*classes, 1 + max(classes)])
+    keys = {"keys": predicted, "keys_gt": np.array(classes)}
+    save(folder / f"{image_id}.npy", {**keys, "valid_lam": maps})
+
+
+def write_excel(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    """ExCEL: row 0 is the background, which has no key."""
+    content = {"keys_gt": np.array(classes), "valid_lam": with_background(maps)}
+    save(folder / f"{image_id}.npy", content)
+
+
+def resized(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    pictures = (
+        Image.fromarray(each).resize(size[::-1], Image.Resampling.BILINEAR) for each in maps
+    )
+    return np.stack([np.asarray(picture) for picture in pictures])
+
+
+def write_fma(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    """FMA-WSSS: on the grid of CLIP's patches, here of 4 pixels, since test images are small."""
+    grid = (-(-maps.shape[1] // 4), -(-maps.shape[2] // 4))
+    logits = np.zeros((1, 20), np.float32)
+    content = {"cam": resized(maps, grid), "fg_cls": np.array(classes), "logits": logits}
+    np.savez(folder / f"{image_id}.npz", **content)  # type: ignore[arg-type]
+
+
+def write_cti(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
+    """CTI: PSA's dict, at the size of the network's input."""
+    save(folder / f"{image_id}.npy", dict(zip(classes, resized(maps, (224, 224)), strict=True)))
+
+
 def write_psa(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    """PSA, SEAM, EPS, L2G, MCTformer, EDAM."""
+    """PSA, SEAM, EPS, L2G, MCTformer, EDAM, WeakTr, S2C."""
     save(folder / f"{image_id}.npy", dict(zip(classes, maps.astype(np.float64), strict=True)))
 
 
@@ -63,7 +111,7 @@ def write_toco(folder: Path, image_id: str, classes: list[int], maps: np.ndarray
 
 
 def write_clip_es(folder: Path, image_id: str, classes: list[int], maps: np.ndarray) -> None:
-    """CLIP-ES: half precision, classes in no order."""
+    """CLIP-ES, WeCLIP: half precision, classes in no order."""
     unsorted = {"keys": np.array(classes[::-1]), "attn_highres": maps[::-1].astype(np.float16)}
     save(folder / f"{image_id}.npy", unsorted)
 
@@ -90,10 +138,16 @@ WRITERS: dict[str, Writer] = {
     "irn": write_irn,
     "amn": write_amn,
     "sipe": write_sipe,
+    "pot": write_pot,
+    "sfc": write_sfc,
+    "more": write_more,
+    "excel": write_excel,
     "psa": write_psa,
     "psa_crf": write_psa_crf,
+    "cti": write_cti,
     "toco": write_toco,
     "clip_es": write_clip_es,
     "drs": write_drs,
+    "fma": write_fma,
     "oaa_png": write_oaa_png,
 }

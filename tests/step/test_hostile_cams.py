@@ -245,3 +245,64 @@ def test_so_are_pngs(tiny_dataset: Path, tmp_path: Path, plant: Plant, reason: s
     assert done.status == 2
     assert str(path) in done.stderr
     assert reason in done.stderr
+
+
+def npz_with(**members: Any) -> Plant:
+    """An archive of FMA's arrays with further members, or others in their place."""
+    return lambda path, maps: np.savez_compressed(
+        path, **({"cam": maps[:, ::4, ::4], "fg_cls": np.array([3])} | members)
+    )
+
+
+def npz_with_code(path: Path, maps: np.ndarray) -> None:
+    evil = np.array([Evil(path.parent / RAN)], dtype=object)
+    npz_with(logits=evil)(path, maps)
+
+
+def npz_with_a_path(path: Path, maps: np.ndarray) -> None:
+    npz_with()(path, maps)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../ran.npy", b"")
+
+
+def truncated_npz(path: Path, maps: np.ndarray) -> None:
+    npz_with()(path, maps)
+    os.truncate(path, 300)
+
+
+def npz_that_lies(path: Path, maps: np.ndarray) -> None:
+    """The directory says that the array is small; 100 MB of it are packed."""
+    npz_with(cam=np.zeros(10**8, np.uint8))(path, maps)
+    real, told = (struct.pack("<L", n) for n in (10**8 + 128, 1128))
+    path.write_bytes(path.read_bytes().replace(real, told))
+
+
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [
+        (npz_with_code, "its array logits: it has an array of type O"),
+        (npz_with_a_path, "it has a member named ../ran.npy"),
+        (npz_with(logits=np.zeros(10**8, np.uint8)), "it would unpack to 100"),
+        (npz_that_lies, "it is damaged (Bad CRC-32 for file 'cam.npy')"),
+        (npz_with(cam=np.full((1, 6, 6), np.nan)), "NaN or infinite"),
+        (npz_with(cam=np.full((1, 6, 6), -0.5)), "down to -0.5"),
+        (truncated_npz, "truncated"),
+        (lambda p, m: save(p.with_suffix(".npy"), content(m)).rename(p), "no .npz"),
+        (lambda p, _: os.mkfifo(p), "not a regular file"),
+    ],
+)
+def test_so_are_npz(tiny_dataset: Path, tmp_path: Path, plant: Plant, reason: str) -> None:
+    folder = tmp_path / "cams"
+    folder.mkdir()
+    for image_id in all_ids(tiny_dataset):
+        WRITERS["fma"](folder, image_id, [3], maps_for(tiny_dataset, image_id))
+    path = folder / f"{all_ids(tiny_dataset)[0]}.npz"
+    path.unlink()
+    plant(path, maps_for(tiny_dataset, all_ids(tiny_dataset)[0]))
+    flags = ("--steps=eval_cam", f"--cam_out_dir={folder}")
+    done = run_bounded(tiny_dataset, tmp_path / "out", *flags)
+    assert done.status == 2
+    assert str(path) in done.stderr
+    assert reason in done.stderr
+    assert not (folder / RAN).exists()
+    assert not (tmp_path / "ran.npy").exists()

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from torch import Tensor
 
 import net.segmentation_losses
-from misc.images import read_mask, write_palette_png
+from misc.images import read_mask, voc_palette, write_palette_png
+from misc.mask_files.convert import main as convert_masks
 from net.backbone import build_backbone
 from net.deeplab_v2 import DeepLabV2
 from step.graph import full_config_class
 from step.train_seg import make_optimizer
+from tests.helpers.cam_writers import save as save_record
 from tests.helpers.segmentation import (
     SEG_FLAGS,
     TRAIN_ONLY,
@@ -28,6 +31,7 @@ from tests.helpers.tiny import Run, arguments, copy_dataset, copy_run, start, st
 from tests.net.test_segmentation_init import caffe_state, irn_state
 
 ONE_SEED = "--seg_seeds=0"
+ONCE = (*TRAIN_ONLY, "--seg_iters=1")
 Loss = Callable[..., Tensor]
 
 
@@ -203,6 +207,36 @@ def test_a_folder_of_masks_teaches_what_the_exact_ones_in_it_do(
     assert lacking.status == 2
     assert f"{folder} lacks the masks of 1 image ({folder}/2007_000002.png)" in lacking.stderr
     assert "choose another --seg_label_dir" in lacking.stderr
+
+
+@pytest.mark.parametrize("kind", ["colours", "scores"])
+def test_so_do_the_same_masks_as_other_methods_publish_them(
+    tiny_dataset: Path, tmp_path: Path, kind: str
+) -> None:
+    """In the palette's colours as they are; scores of a network after their conversion."""
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for path in (tiny_dataset / "SegmentationClass").glob("*.png"):
+        mask = np.where(read_mask(path) == 255, 0, read_mask(path))
+        if kind == "colours":
+            Image.fromarray(voc_palette()[mask]).save(folder / path.name)
+        else:
+            scores = (mask == np.arange(21)[:, None, None]).astype(np.float32)[None]
+            save_record(folder / f"{path.stem}.npy", {"msc_seg": scores})
+    if kind == "scores":
+        stopped = run_seg(
+            tiny_dataset, tmp_path / "a", "--steps=eval_cam", f"--cam_out_dir={folder}"
+        )
+        assert stopped.status == 2
+        assert "Turn the folder into masks with python -m misc.mask_files SRC DST" in stopped.stderr
+        assert convert_masks([str(folder), str(tmp_path / "ids"), "--num_workers=0"]) == 0
+        folder = tmp_path / "ids"
+    same = same_masks(tiny_dataset, tmp_path / "same", lambda mask: mask * (mask != 255))
+    done, expected = (
+        run_seg(tiny_dataset, tmp_path / name, *ONCE, f"--seg_label_dir={labels}")
+        for name, labels in (("b", folder), ("c", same))
+    )
+    assert weights_of(done) == weights_of(expected)
 
 
 def test_the_default_masks_are_those_after_the_crf(

@@ -9,7 +9,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from misc.errors import UserError
-from misc.images import PNG_ONLY, image_size, read_image, read_mask
+from misc.images import PNG_ONLY, image_size, read_image, read_mask, voc_palette
 from tests.helpers.old_pillow import skip_if_read
 from voc12.files import VocDataset
 
@@ -63,8 +63,28 @@ def test_masks_keep_their_ids(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(read_mask(saved(tmp_path / "a.png", picture)), ids)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "1"])
-def test_masks_of_colours_are_refused(tmp_path: Path, mode: str) -> None:
+def test_masks_in_the_palette_s_exact_colours_become_ids(tmp_path: Path) -> None:
+    ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    path = saved(tmp_path / "a.png", Image.fromarray(voc_palette()[ids]))
+    mask = read_mask(path)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, ids)
+    colours = np.array([[(0, 0, 0), (128, 0, 0)], [(0, 64, 128), (224, 224, 192)]], np.uint8)
+    assert read_mask(saved(path, Image.fromarray(colours))).tolist() == [[0, 1], [20, 255]]
+
+
+@pytest.mark.parametrize("colour", [(128, 0, 1), (127, 0, 0), (255, 255, 255), (1, 1, 1)])
+def test_any_other_colour_is_refused_by_name(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    colours = np.zeros((4, 6, 3), np.uint8)
+    colours[3, 1] = colour
+    path = saved(tmp_path / "a.png", Image.fromarray(colours))
+    told = rf"a\.png has the colour \({', '.join(map(str, colour))}\) in row 3, column 1"
+    with pytest.raises(UserError, match=told):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "1"])
+def test_masks_of_other_modes_are_refused(tmp_path: Path, mode: str) -> None:
     path = saved(tmp_path / "a.png", Image.fromarray(COLOUR).convert(mode))
     with pytest.raises(UserError, match=rf"a\.png has mode {mode}"):
         read_mask(path)

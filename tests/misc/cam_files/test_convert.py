@@ -14,6 +14,7 @@ from PIL import Image
 from misc.cam_files import CamFolder, Cams, write_irn
 from misc.cam_files import convert as cam_convert
 from misc.cam_files.convert import main
+from misc.cam_files.dialects import SIZELESS
 from misc.cam_files.files import cam_path
 from tests.helpers.cam_writers import WRITERS, save
 from tests.helpers.paths import ROOT
@@ -230,7 +231,7 @@ def short(source: Path, target: Path, *flags: str, to: str = "irn") -> int:
 
 
 @pytest.mark.parametrize("to", ["irn", "png"])
-@pytest.mark.parametrize("cam_format", [name for name in WRITERS if name != "drs"])
+@pytest.mark.parametrize("cam_format", [name for name in WRITERS if name not in SIZELESS])
 def test_every_dialect_with_full_size_maps_tells_the_size(
     tmp_path: Path, cam_format: str, to: str
 ) -> None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from misc.cam_files import CamFolder, Cams, read_cams, read_tags_file, stride4_size, write_irn
+from misc.cam_files.dialects import SIZELESS
 from misc.cam_files.files import cam_path
 from misc.cam_files.irn import irn_record_bytes
 from misc.cam_files.png import split_name
@@ -50,7 +51,7 @@ def write_irn_like(path: Path) -> None:
     write(path, "irn")
 
 
-NPY_DIALECTS = [name for name in WRITERS if name not in ("drs", "oaa_png")]
+NPY_DIALECTS = [name for name in WRITERS if name not in (*SIZELESS, "oaa_png")]
 
 
 def write_pngs(folder: Path, image_id: str) -> list[Path]:
@@ -104,10 +105,11 @@ def test_every_dialect_reads_as_one(tmp_path: Path, cam_format: str, named: bool
         refused(path, r"psa .* or psa_crf .*--cam_format psa or --cam_format psa_crf")
         return
     cams = read(path, cam_format if named else "auto")
-    check(cams, 5e-4 if cam_format == "clip_es" else 0, CAM if cam_format in IRN_LIKE else None)
+    check(cams, ROUNDED.get(cam_format, 0), CAM if cam_format in IRN_LIKE else None)
 
 
 IRN_LIKE = ("irn", "amn")
+ROUNDED = {"clip_es": 5e-4, "sfc": 1e-6}
 
 
 @pytest.mark.parametrize("cam_format", ["auto", "oaa_png"])
@@ -443,6 +445,13 @@ def test_an_id_with_both_kinds_of_files_is_ambiguous(tmp_path: Path) -> None:
     write_pngs(tmp_path, "x")
     with pytest.raises(UserError, match=r"both x\.npy and x_<class>\.png"):
         CamFolder(tmp_path, num_classes=NUM_CLASSES).find("x")
+    WRITERS["fma"](tmp_path, "y", CLASSES, HIGH_RES)
+    write_irn_like(tmp_path / "y.npy")
+    with pytest.raises(UserError, match=r"both y\.npy and y\.npz.*fma for \.npz"):
+        CamFolder(tmp_path, num_classes=NUM_CLASSES).find("y")
+    folder = CamFolder(tmp_path, num_classes=NUM_CLASSES, cam_format="fma")
+    assert folder.find("y") == tmp_path / "y.npz"
+    assert folder.ids() == ["y"]
     for cam_format in ("irn", "oaa_png"):
         folder = CamFolder(tmp_path, num_classes=NUM_CLASSES, cam_format=cam_format)
         assert folder.read("x", SIZE).class_ids.tolist() == [1, 8, 15]

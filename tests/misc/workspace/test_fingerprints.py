@@ -130,9 +130,9 @@ def test_a_pipe_is_not_waited_for_and_what_is_too_large_not_read(
     assert read == []
 
 
-def test_what_was_found_sound_is_remembered(memory: Path) -> None:
+def test_what_was_found_sound_is_remembered_with_its_note(memory: Path) -> None:
     prints = FileFingerprints(memory)
-    prints.remember(["a", "b"])
-    assert prints.remembered(["a", "c"]) == {"a"}
+    prints.remember({"a": "1,15", "b": ""})
+    assert prints.remembered(["a", "c"]) == {"a": "1,15"}
     prints.save()
-    assert FileFingerprints(memory).remembered(["a", "b", "c"]) == {"a", "b"}
+    assert FileFingerprints(memory).remembered(["a", "b", "c"]) == {"a": "1,15", "b": ""}
