@@ -43,7 +43,7 @@ class MakeSubmission(ScoringStep):
         """Write an archive of each variant's final masks."""
         run, kind = work.run, submission_suffix(voc_submission)
         split = run.setting("make_seg_split")
-        if split != "test":
+        if Path(split).stem != "test":
             logger.warning("%s has masks of %s, not of test", voc_submission, split)
         written, dataset = [], run.dataset
 
