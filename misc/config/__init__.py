@@ -13,6 +13,7 @@ from misc.config.config import (
     paths_class,
 )
 from misc.config.presets import PRESETS, apply_preset
+from misc.config.reference_flags import add_reference_flags, apply_reference_flags
 from misc.config.settings import (
     INPUT,
     NO_EFFECT,
@@ -41,7 +42,9 @@ __all__ = [
     "Config",
     "ResultPath",
     "add_flags",
+    "add_reference_flags",
     "apply_preset",
+    "apply_reference_flags",
     "config_class",
     "config_from",
     "distinct",

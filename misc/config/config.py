@@ -31,8 +31,8 @@ class DataSettings:
     )
     preset: str = setting(
         "none",
-        "set the published defaults of a dataset; other flags override them",
-        ("none", "voc12", "coco14"),
+        "set the published defaults of a dataset, or BES's own; other flags override them",
+        ("none", "voc12", "coco14", "bes"),
         decides=NO_EFFECT,
         in_short_help=True,
     )

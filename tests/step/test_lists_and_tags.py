@@ -1,18 +1,15 @@
 """Lists and tags from the command line: WSSS-BED's lists, and VOC 2012's own."""
 
-import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from misc.images import write_palette_png
+from tests.helpers.pascal import images_to_do
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import Run, copy_dataset, run
 from voc12.files import VocDataset
 from voc12.image_labels import class_ids_of, read_tags
-from voc12.lists import read_list, shipped_list, split_ids
+from voc12.lists import read_list, split_ids
 
 
 def write_tagged_list(root: Path, path: Path, *splits: str, tags_from: str = "xml") -> Path:
@@ -66,54 +63,25 @@ def test_tags_of_voc_differ_between_xml_and_wsss_beds_lists(
     assert sum((xml[i] != listed[i]).any() for i in ids) == 14
 
 
-@pytest.fixture(scope="module")
-def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VOC 2012 as PASCAL's archive has it, by its files' names: all pictures are one."""
-    root = tmp_path_factory.mktemp("pascal") / "VOC2012"
-    folders = ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation")
-    for folder in folders:
-        (root / folder).mkdir(parents=True)
-    one = root.parent
-    Image.new("RGB", (8, 6)).save(one / "one.jpg")
-    write_palette_png(one / "one.png", np.zeros((6, 8), np.uint8))
-    (one / "one.xml").write_text("<annotation><object><name>dog</name></object></annotation>")
-    train, val = read_list(shipped_list("train")), read_list(shipped_list("val"))
-    for image_id in [*read_list(shipped_list("train_aug")), *val]:
-        os.link(one / "one.jpg", root / "JPEGImages" / f"{image_id}.jpg")
-        os.link(one / "one.xml", root / "Annotations" / f"{image_id}.xml")
-    for image_id in [*train, *val]:
-        os.link(one / "one.png", root / "SegmentationClass" / f"{image_id}.png")
-    for name, ids in (("train", train), ("val", val), ("trainval", sorted([*train, *val]))):
-        path = root / "ImageSets" / "Segmentation" / f"{name}.txt"
-        path.write_text("".join(f"{image_id}\n" for image_id in ids))
-    return root
-
-
-def counts(planned: Run) -> dict[str, str]:
-    assert planned.status == 0, planned.stderr
-    rows = (line.split() for line in planned.stdout.splitlines())
-    return {row[0]: row[-1] for row in rows if len(row) > 1 and row[-1].isdigit()}
-
-
 @pytest.mark.slow
-def test_voc_2012_as_unpacked_trains_on_all_of_train_aug(voc: Path, tmp_path: Path) -> None:
-    planned = run(voc, tmp_path / "out", "--saliency=none", "--plan")
-    found = counts(planned)
-    assert found["train_cam"] == "10582"
-    assert found["make_sem_seg"] == "1464"
+def test_voc_2012_as_unpacked_trains_on_all_of_train_aug(pascal_voc: Path, tmp_path: Path) -> None:
+    planned = run(pascal_voc, tmp_path / "out", "--saliency=none", "--plan")
+    found = images_to_do(planned)
+    assert found["train_cam"] == 10_582
+    assert found["make_sem_seg"] == 1464
     assert "train_aug.txt is missing: using the 10582 ids of VOC 2012" in planned.stderr
 
 
 @pytest.mark.slow
 def test_the_references_lists_are_found_from_anywhere(
-    voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pascal_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = {"train_aug_list": "train_aug", "infer_list": "val", "chainer_eval_set": "val"}
     flags = [f"--{flag}=voc12/{name}.txt" for flag, name in lists.items()]
     for folder in (ROOT, tmp_path):
         monkeypatch.chdir(folder)
-        found = counts(run(voc, tmp_path / "out", "--saliency=none", "--plan", *flags))
-        assert (found["train_cam"], found["make_sem_seg"]) == ("10582", "1449")
+        found = images_to_do(run(pascal_voc, tmp_path / "out", "--saliency=none", "--plan", *flags))
+        assert (found["train_cam"], found["make_sem_seg"]) == (10_582, 1449)
 
 
 def test_a_subset_of_voc_is_refused_the_lists_of_the_whole(
