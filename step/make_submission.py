@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from misc.images import image_size
 from step.common.checks import problems_of
 from step.graph import ScoringStep, Source, Work
+from step.seg.inputs import images_to_segment
 from step.seg.results import BEST, LAST, VariantMasks, variants_of
 from voc12.submission import submission_suffix, write_submission
 
@@ -26,7 +27,7 @@ class MakeSubmission(ScoringStep):
     is_always_due = True
 
     def images(self, run: "Run") -> list[str]:
-        return run.split(run.setting("make_seg_split"))
+        return images_to_segment(run)
 
     def sources(self, run: "Run") -> tuple[Source, ...]:
         """The masks of every variant."""
