@@ -298,3 +298,20 @@ def test_an_image_alone_is_looked_at_as_it_is(tmp_path: Path) -> None:
     assert look_at(Item("a", photograph, saliency, None)).is_black
     nothing = look_at(Item("a", photograph, None, None))
     assert (nothing.is_black, nothing.mask_ids) == (None, None)
+
+
+@pytest.mark.slow
+def test_photographs_of_voc(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = shared_data / "voc12_animals"
+    assert main([str(root), "--num_workers=2"]) == 0
+    report = " ".join(capsys.readouterr().out.split())
+    for line in (
+        "lists train 437, train_aug 600, val 100",
+        "photographs 700 of the lists; 241x173 to 500x500, 154 sizes",
+        "from xml: aeroplane 0, bicycle 1,",
+        "600 sound maps of 600 images of train_aug in Sal; soft maps",
+        "437 of 437 images of train, 263 others",
+        "The tags of 14 images (first: 2008_004545) name classes that the mask lacks.",
+        f"run_sample.py --data_root {root} --sal_bg_thres 0.1",
+    ):
+        assert line in report
