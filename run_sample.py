@@ -22,8 +22,10 @@ from misc.config import (
     SHARED_SETTINGS,
     Config,
     add_flags,
+    add_reference_flags,
     apply_made_saliency,
     apply_preset,
+    apply_reference_flags,
     config_from,
     parse_bool,
     parse_names,
@@ -138,6 +140,7 @@ def make_parser(*, is_short: bool = False) -> Parser:
             )  # fmt: skip
     for settings in (*SHARED_SETTINGS, *step_settings()):
         add_flags(parser, settings, is_short=is_short)
+    add_reference_flags(parser, is_short=is_short)
     if is_short:
         parser.epilog = "--help all shows every flag."
     return parser
@@ -278,6 +281,7 @@ def run_arguments(args: argparse.Namespace) -> Config:
     Raises:
         UserError: for the user's mistakes.
     """
+    apply_reference_flags(args)
     apply_preset(args, full_config_class())
     is_demo = args.demo
     if is_demo:

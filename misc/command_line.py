@@ -1,7 +1,9 @@
-"""How the command-line tools end: with a status, and a message instead of a traceback."""
+"""How the command-line tools end: with a status, a message instead of a traceback, what to type."""
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from misc.errors import MENDABLE, UserError, with_remedy
 from misc.log import setup_logging
@@ -48,3 +50,9 @@ def exit_status(work: Callable[[], object], out_flag: str = "--out") -> int:
         logger.warning("Stopped. Run the same command again to resume.")
         return INTERRUPTED
     return 0
+
+
+def this_python() -> str:
+    """This Python as it is typed in the working directory, for messages."""
+    path, here = Path(sys.executable), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else "python"

@@ -7,6 +7,7 @@ from misc.runtime import WorkerPool
 from step.artefacts import ExactMasks
 from step.common.scores import score_masks, spread, spread_text
 from step.graph import ScoringStep, Source, Work
+from step.seg.inputs import images_to_segment
 from step.seg.results import BEST, LAST, VariantMasks, notes_of, variants_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class EvalSeg(ScoringStep):
     is_default = False
 
     def images(self, run: "Run") -> list[str]:
-        return run.split(run.setting("make_seg_split"))
+        return images_to_segment(run)
 
     def sources(self, run: "Run") -> tuple[Source, ...]:
         """Exact masks, and the masks of every variant."""

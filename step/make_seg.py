@@ -14,6 +14,7 @@ from misc.runtime import WorkerPool
 from misc.workspace import ImageFolder, atomic_write
 from step.artefacts import CRF_PNG, PHOTOGRAPHS
 from step.graph import ImageStep, Node, Source, Work
+from step.seg.inputs import images_to_segment
 from step.seg.results import BEST, LAST, MASKS, WEIGHTS, has_best, seeds_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class MakeSeg(ImageStep):
         return PHOTOGRAPHS, WEIGHTS[self.checkpoint]
 
     def images(self, run: "Run") -> list[str]:
-        return run.split(run.setting("make_seg_split"))
+        return images_to_segment(run)
 
     def place(self, run: "Run") -> Path:
         return self.writes.path(run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from misc.images import image_size
 from step.common.checks import problems_of
 from step.graph import ScoringStep, Source, Work
+from step.seg.inputs import images_to_segment
 from step.seg.results import BEST, LAST, VariantMasks, variants_of
 from voc12.submission import submission_suffix, write_submission
 
@@ -26,7 +27,7 @@ class MakeSubmission(ScoringStep):
     is_always_due = True
 
     def images(self, run: "Run") -> list[str]:
-        return run.split(run.setting("make_seg_split"))
+        return images_to_segment(run)
 
     def sources(self, run: "Run") -> tuple[Source, ...]:
         """The masks of every variant."""
@@ -43,7 +44,7 @@ class MakeSubmission(ScoringStep):
         """Write an archive of each variant's final masks."""
         run, kind = work.run, submission_suffix(voc_submission)
         split = run.setting("make_seg_split")
-        if split != "test":
+        if Path(split).stem != "test":
             logger.warning("%s has masks of %s, not of test", voc_submission, split)
         written, dataset = [], run.dataset
 

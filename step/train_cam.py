@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from misc.config import setting
 from step.artefacts import CAM_WEIGHTS, CAMS, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
-from step.common.checks import image_problems
+from step.common.checks import image_problems, problems_of
 from step.graph import TrainingStep, Work
+from voc12.image_labels import no_classes_problem
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,7 +77,11 @@ class TrainCam(TrainingStep):
         return ""
 
     def problems(self, run: "Run", todo: Sequence[str]) -> list[str]:
-        return image_problems(run.dataset, run.val_ids)
+        """Bad validation images, and tags that name no class at all."""
+        problems = image_problems(run.dataset, run.val_ids)
+        if not problems_of(lambda: run.tags):  # else they are told
+            problems += no_classes_problem(run.tags, run.train_ids, run.config.train_aug_list)
+        return problems
 
     def make(
         self,

@@ -23,7 +23,7 @@ READMES = [README, *(ROOT / name / "README.md" for name in (
     "step", "step/benchmark", "net", "misc", "misc/cam_files", "voc12", "tests/benchmarks",
 ))]  # fmt: skip
 TEXTS = {path: path.read_text(encoding="utf-8") for path in READMES}
-FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9_]+")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-zA-Z0-9_]+")
 
 
 def blocks(path: Path, language: str) -> list[str]:

@@ -28,7 +28,7 @@ REFERENCE_FLAGS = [
     "theta_diff", "salbound_thres", "bes_crop_size", "bes_batch_size", "bes_num_epoches",
     "bes_learning_rate", "bes_weight_decay", "beta", "exp_times", "sem_seg_bg_thres", "cam_out_dir",
     "cam_vis_dir", "boundary_label_dir", "sem_seg_out_dir", "cam_weights_name", "bes_weights_name",
-    "log_name", "seed", "num_workers",
+    "log_name", "seed", "num_workers", "test_list", "cam_network", "bes_network", "boundary_labels",
 ]  # fmt: skip
 OUR_FLAGS = [
     "out_dir", "sal_root", "saliency", "sal_bg_thres", "backbone", "backbone_weights", "overwrite",

@@ -10,6 +10,11 @@ from voc12.classes import read_class_names
 
 CRF_SUFFIX = "_crf"  # of masks after the CRF
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png")
+PROJECT = Path(__file__).parents[1]
+# The lists of VOC 2012 that come with the project, as commands of the reference name them.
+SHIPPED_LISTS = tuple(
+    Path("voc12", f"{name}.txt") for name in ("train", "val", "test", "train_aug")
+)
 
 
 def require_photographs(root: Path) -> None:
@@ -85,8 +90,11 @@ class VocDataset:
         """File of a split: a path as it is, else a name under ImageSets/Segmentation.
 
         What names a folder is a path, whether it exists or not; so is `x.txt` where it exists.
+        `voc12/train.txt` and the like are the project's own, unless the working directory has them.
         """
         path = Path(split)
+        if path in SHIPPED_LISTS and not path.exists():
+            return PROJECT / path
         if len(path.parts) > 1 or (path.suffix == ".txt" and path.is_file()):
             return path
         return self.root / "ImageSets" / "Segmentation" / f"{split.removesuffix('.txt')}.txt"

@@ -5,7 +5,7 @@ import os
 import xml.etree.ElementTree as ElementTree
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from misc.images import read_mask
 from misc.log import progress
 from misc.workspace import atomic_write, stat_digest
 from voc12.files import VocDataset
-from voc12.tag_table import TAGS_FILE, read_tag_table
+from voc12.tag_table import TAGS_FILE, UNKNOWN, read_tag_table
+from voc12.tagged_list import read_tagged_list
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +116,8 @@ def read_tags(
         dataset: where the XML files and masks are.
         ids: images.
         source: `xml`, `csv` (the dataset's tags.csv), `masks` (SegmentationClassAug, else
-            SegmentationClass), or a path to another such .csv or to a `cls_labels.npy` with
-            {id: (C,)}.
+            SegmentationClass), or a path to another such .csv, to a `cls_labels.npy` with
+            {id: (C,)} or to a list of WSSS-BED's (.txt).
         cache: keeps tags for the next run; it is used while the sources are unchanged.
 
     Returns:
@@ -130,7 +131,8 @@ def read_tags(
     if source not in ("xml", "masks"):
         if not Path(source).exists():
             raise UserError(
-                f"--tags_from {source}: no such file. Pass xml, csv, masks, a .csv or a .npy."
+                f"--tags_from {source}: no such file. Pass xml, csv, masks, a .csv, a .npy or a "
+                "list of WSSS-BED's (.txt)."
             )
         return _tags_from_file(Path(source), ids, dataset.class_names)
     path_of = dataset.xml_path if source == "xml" else dataset.augmented_mask_path
@@ -161,12 +163,16 @@ def _tags_from_file(
 ) -> dict[str, np.ndarray]:
     from misc.cam_files import read_tags_file
 
-    num_classes = len(class_names)
-    is_table = path.suffix.lower() == ".csv"
-    known = read_tag_table(path, class_names) if is_table else read_tags_file(path)
+    num_classes, kind = len(class_names), path.suffix.lower()
+    if kind == ".csv":
+        known = read_tag_table(path, class_names)
+    else:
+        known = read_tagged_list(path, num_classes) if kind == ".txt" else read_tags_file(path)
     missing = [image_id for image_id in ids if image_id not in known]
     if missing:
-        remedy = " Add a line for each, with just the id if it shows no class." if is_table else ""
+        line = "Add a line for each, with just the id if it shows no class"
+        remedies = {".txt": f" {line}.", ".csv": f" {line}; replace {UNKNOWN} where it stands."}
+        remedy = remedies.get(kind, "")
         raise UserError(f"{path} has no tags for {some_images(missing)}.{remedy}")
     wrong = [i for i in ids if known[i].shape != (num_classes,)]
     if wrong:
@@ -174,6 +180,16 @@ def _tags_from_file(
             f"{path}: {wrong[0]} has tags of shape {known[wrong[0]].shape}, not ({num_classes},)."
         )
     return {image_id: known[image_id].astype(np.float32, copy=False) for image_id in ids}
+
+
+def no_classes_problem(tags: Mapping[str, np.ndarray], ids: Sequence[str], split: str) -> list[str]:
+    """What is wrong if not one of the images `ids` of a split has a class; nothing if one has."""
+    if not ids or any(tags[image_id].any() for image_id in ids):
+        return []
+    return [
+        f"Not one of the {len(ids)} images of {split} has a class, so there is nothing to learn. "
+        f"Write the classes into {TAGS_FILE}, or pass --tags_from."
+    ]
 
 
 def class_ids_of(tags: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Lists of image ids: read, check, and found where the dataset has none."""
+"""Lists of image ids: read, checked, and found where the dataset has none."""
 
 import logging
 import re
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from misc.errors import UserError
-from voc12.files import CRF_SUFFIX, VocDataset
+from voc12.classes import VOC_CLASSES
+from voc12.files import CRF_SUFFIX, PROJECT, VocDataset
+from voc12.tagged_list import ids_if_tagged
 from voc12.text import read_lines
 
 logger = logging.getLogger(__name__)
@@ -15,24 +17,56 @@ TRAIN_AUG, VAL = "train_aug", "val"  # the lists that a dataset may lack
 OLDER_LINE = re.compile(r"/?JPEGImages/(.+?)\.(?:jpe?g|png)(?:\s.*)?", re.IGNORECASE)
 
 
-def read_list(path: Path) -> list[str]:
+def read_list(path: Path, dataset: VocDataset | None = None) -> list[str]:
     """Image ids of a list file, in its order.
 
-    A line is an id, any string; `/JPEGImages/<id>.jpg ...` of the older lists is understood.
+    A line is an id, any string; `/JPEGImages/<id>.jpg ...` of the older lists is understood, and
+    so is WSSS-BED's `<id> c c`. `photo 1` may be an id or the image `photo` of class 1: which of
+    the two, the photographs tell.
+
+    Args:
+        path: the list.
+        dataset: has the photographs; without it no line is WSSS-BED's.
 
     Raises:
-        UserError: if the file is missing, empty or not UTF-8, repeats an id, or has one that is no
-            file name.
+        UserError: if the file is missing, empty or not UTF-8, repeats an id, has one that is no
+            file name, or can be read in both ways.
     """
     if not path.is_file():
         what = f"The list {path} is a folder" if path.is_dir() else f"No list {path}"
         raise UserError(f"{what}. Write one image id per line, or choose another list.")
-    older_lines = ((line, OLDER_LINE.fullmatch(line)) for line in read_lines(path))
-    ids = [line if older is None else older[1] for line, older in older_lines]
-    if not ids:
+    lines = read_lines(path)
+    if not lines:
         raise UserError(f"The list {path} is empty: it needs at least one image id.")
+    older_lines = [OLDER_LINE.fullmatch(line) for line in lines]
+    ids = [
+        line if older is None else older[1] for line, older in zip(lines, older_lines, strict=True)
+    ]
+    if dataset is not None and not any(older_lines):
+        ids = _without_classes(lines, path, dataset)
     check_ids(ids, path)
     return ids
+
+
+def _without_classes(lines: list[str], path: Path, dataset: VocDataset) -> list[str]:
+    """The lines, or the ids in them where they are those of WSSS-BED's lists.
+
+    Raises:
+        UserError: if there are photographs for both.
+    """
+    ids = ids_if_tagged(lines)
+    if ids is None:
+        return lines
+    with_classes = [pair for pair in zip(lines, ids, strict=True) if pair[0] != pair[1]]
+    whole = [line for line, _ in with_classes if dataset.image_path(line).exists()]
+    shorter = [image_id for _, image_id in with_classes if dataset.image_path(image_id).exists()]
+    if whole and shorter:
+        raise UserError(
+            f"{path} can be read in two ways: {whole[0]!r} is a photograph, and so is "
+            f"{shorter[0]!r}, with classes after it. If the lines are ids, write one of them as "
+            f"JPEGImages/{whole[0]}.jpg. If classes follow the ids, leave them out."
+        )
+    return ids if shorter else lines
 
 
 def check_ids(ids: Sequence[str], source: Path) -> None:
@@ -64,8 +98,8 @@ def split_ids(
     Args:
         dataset: the dataset.
         split: a list file, or the name of one under ImageSets/Segmentation. Where the name
-            `train_aug` has none, it is every id of SegmentationClassAug that is not in `val`, else
-            `train`.
+            `train_aug` has none, it is VOC 2012's own if the dataset surely is that, else every id
+            of SegmentationClassAug that is not in `val`, else `train`.
         train: the split that stands in for train_aug.
         val: the split that train_aug leaves out.
 
@@ -74,13 +108,31 @@ def split_ids(
     """
     path = dataset.list_path(split)
     if path.exists() or split != TRAIN_AUG:
-        return read_list(path)
-    ids = augmented_ids(dataset, val)
+        return read_list(path, dataset)
+    if is_voc12(dataset):
+        ids, where = read_list(shipped_list(TRAIN_AUG)), "VOC 2012, which come with this project"
+    else:
+        ids, where = augmented_ids(dataset, val), "SegmentationClassAug"
     if ids:
-        logger.info("%s is missing: using the %d ids of SegmentationClassAug", path, len(ids))
+        logger.info("%s is missing: using the %d ids of %s", path, len(ids), where)
         return ids
     logger.warning("%s and SegmentationClassAug are missing: training on %s alone", path, train)
-    return read_list(dataset.list_path(train))
+    return read_list(dataset.list_path(train), dataset)
+
+
+def shipped_list(name: str) -> Path:
+    """A list of VOC 2012 that comes with the project: train, val, test or train_aug."""
+    return PROJECT / "voc12" / f"{name}.txt"
+
+
+def is_voc12(dataset: VocDataset) -> bool:
+    """True if the dataset surely is VOC 2012: by its classes and by the images of its train.txt."""
+    train = dataset.list_path("train")
+    return (
+        dataset.class_names == VOC_CLASSES
+        and train.is_file()
+        and set(read_lines(train)) == set(read_lines(shipped_list("train")))
+    )
 
 
 def val_ids_if_any(dataset: VocDataset, val: str = VAL) -> list[str]:
@@ -90,7 +142,7 @@ def val_ids_if_any(dataset: VocDataset, val: str = VAL) -> list[str]:
         UserError: if the list is bad, or is not the usual one and missing.
     """
     path = dataset.list_path(val)
-    return [] if val == VAL and not path.exists() else read_list(path)
+    return [] if val == VAL and not path.exists() else read_list(path, dataset)
 
 
 def augmented_ids(dataset: VocDataset, val: str = VAL) -> list[str]:

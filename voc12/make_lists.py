@@ -11,13 +11,13 @@ from misc.command_line import exit_status
 from misc.errors import UserError
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
-from voc12.lists import augmented_ids
+from voc12.lists import TRAIN_AUG, augmented_ids, is_voc12, read_list, shipped_list
 
 logger = logging.getLogger(__name__)
 
 
 def make_list(dataset: VocDataset, out: Path | None = None) -> Path:
-    """Write the ids of SegmentationClassAug without val, one per line.
+    """Write the ids of VOC 2012's train_aug, or those of SegmentationClassAug without val.
 
     Args:
         dataset: the dataset.
@@ -29,11 +29,11 @@ def make_list(dataset: VocDataset, out: Path | None = None) -> Path:
     Raises:
         UserError: if there is no mask, or the default file exists already.
     """
-    ids = augmented_ids(dataset)
+    ids = read_list(shipped_list(TRAIN_AUG)) if is_voc12(dataset) else augmented_ids(dataset)
     if not ids:
         raise UserError(f"{dataset.root}/SegmentationClassAug holds no masks to list.")
     if out is None:
-        out = dataset.list_path("train_aug")
+        out = dataset.list_path(TRAIN_AUG)
         if out.exists():
             raise UserError(f"{out} exists already. Choose another file with --out.")
     with atomic_write(out) as file:

@@ -15,6 +15,7 @@ from misc.errors import UserError
 
 TAGS_FILE = "tags.csv"
 HEADER = "id,class"
+UNKNOWN = "?"  # in place of a class: nobody has looked at the image yet
 FORMAT = f"The first line is {HEADER}, then one line per image: its id and its class names."
 
 
@@ -22,7 +23,8 @@ def read_tag_table(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarr
     """Tags of every image that a table names.
 
     Args:
-        path: UTF-8 text, separated by commas; an id alone is an image without a class.
+        path: UTF-8 text, separated by commas; an id alone is an image without a class, one with a
+            question mark is an image without tags, which is left out.
         class_names: foreground class names in the order of their ids.
 
     Returns:
@@ -34,14 +36,18 @@ def read_tag_table(path: Path, class_names: Sequence[str]) -> dict[str, np.ndarr
     """
     column = {name: index for index, name in enumerate(class_names)}
     columns: dict[str, list[int]] = {}
+    untagged: set[str] = set()
     for line, cells in _rows(path):
         image_id, *names = cells
         if not image_id:
             raise UserError(f"{path}, line {line}, has classes but no id. Add it.")
-        if image_id in columns:
+        if image_id in columns or image_id in untagged:
             raise UserError(
                 f"{path}, line {line}, names {image_id} again. Keep one line per image."
             )
+        if UNKNOWN in names and UNKNOWN not in column:
+            untagged.add(image_id)
+            continue
         unknown = sorted(set(names) - column.keys())
         if unknown:
             raise UserError(

@@ -14,6 +14,7 @@ from misc.config.config import (
     paths_class,
 )
 from misc.config.presets import PRESETS, apply_made_saliency, apply_preset
+from misc.config.reference_flags import add_reference_flags, apply_reference_flags
 from misc.config.settings import (
     INPUT,
     NO_EFFECT,
@@ -43,8 +44,10 @@ __all__ = [
     "Config",
     "ResultPath",
     "add_flags",
+    "add_reference_flags",
     "apply_made_saliency",
     "apply_preset",
+    "apply_reference_flags",
     "config_class",
     "config_from",
     "distinct",

@@ -32,8 +32,8 @@ class DataSettings:
     )
     preset: str = setting(
         "none",
-        "set the published defaults of a dataset; other flags override them",
-        ("none", "voc12", "coco14"),
+        "set the published defaults of a dataset, or BES's own; other flags override them",
+        ("none", "voc12", "coco14", "bes"),
         decides=NO_EFFECT,
         in_short_help=True,
     )
@@ -52,8 +52,9 @@ class DataSettings:
     )
     tags_from: str = setting(
         "auto",
-        "image tags: xml, csv (tags.csv in the dataset), masks, or a file: a .csv or a "
-        "cls_labels.npy ({id: 0/1 per class}); auto: xml where there are any, else csv",
+        "image tags: xml, csv (tags.csv in the dataset), masks, or a file: a .csv, a "
+        "cls_labels.npy ({id: 0/1 per class}) or a list of WSSS-BED's (.txt: id and classes from "
+        "0); auto: xml where there are any, else csv",
         decides=INPUT,
         in_short_help=True,
     )

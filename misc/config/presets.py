@@ -1,4 +1,4 @@
-"""Named sets of settings: the published defaults of a dataset, set at once."""
+"""Named sets of settings: the published ones of a dataset or a method, set at once."""
 
 import argparse
 import dataclasses
@@ -40,6 +40,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "seg_iters": 50_000,
         "seg_crf": False,
     },
+    # Source: the code published with BES (ECCV 2020).
+    "bes": {"saliency": "none", "cam_eval_thres": 0.11, "sem_seg_bg_thres": 0.25},
 }
 
 

@@ -1,82 +1,29 @@
-"""What is wrong with pictures that a step is going to read, each with its path and a remedy."""
+"""What is wrong with what a step is going to read: the dataset's checks, and one message of all."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from misc.errors import UserError
-from voc12.files import VocDataset
-from voc12.picture_sizes import IMAGE, PictureSizes, Size, sizes_of
+from voc12.problems import (
+    count_in_words,
+    fit_problems,
+    image_problems,
+    map_problems,
+    misfits,
+    problems_of,
+    shorten,
+)
 
-SHOWN = 10  # of one kind
-MORE, REMEDY = "... and", "->"  # begin lines that are not problems by themselves
-
-
-def problems_of(check: Callable[[], object]) -> list[str]:
-    """The problem that `check` raises as UserError; none if it does not."""
-    try:
-        check()
-    except UserError as error:
-        return [error.message]
-    return []
-
-
-def shorten(problems: list[str], what: str, remedy: str = "") -> list[str]:
-    """The first of many problems, how many more there are, and once what helps against all."""
-    shown = problems[:SHOWN]
-    if len(problems) > SHOWN:
-        shown.append(f"{MORE} {len(problems) - SHOWN} more {what}")
-    if shown and remedy:
-        shown.append(f"{REMEDY} {remedy}")
-    return shown
-
-
-def image_problems(dataset: VocDataset, ids: Iterable[str]) -> list[str]:
-    """Photographs that are missing or unreadable."""
-    sizes = sizes_of(dataset, IMAGE)
-    looked_up = (sizes[image_id] for image_id in ids)
-    problems = [f"Image: {problem}" for problem in looked_up if isinstance(problem, str)]
-    return shorten(problems, "images")
-
-
-def map_problems(
-    dataset: VocDataset, paths: Mapping[str, Path], what: str, remedy: str
-) -> list[str]:
-    """Maps of images that are missing, unreadable, or of another size than their image."""
-    return fit_problems(dataset, PictureSizes(paths.__getitem__), paths, what, remedy)
-
-
-def fit_problems(
-    dataset: VocDataset, maps: PictureSizes, ids: Iterable[str], what: str, remedy: str
-) -> list[str]:
-    """The same of maps whose sizes may be known already."""
-    problems = [
-        f"{what} of {image_id}: {problem}" for image_id, problem in misfits(dataset, maps, ids)
-    ]
-    return shorten(problems, "of them", remedy)
-
-
-def misfits(
-    dataset: VocDataset, maps: PictureSizes, ids: Iterable[str]
-) -> Iterator[tuple[str, str]]:
-    """Those of `ids` whose map is missing, unreadable or not of the image's size, and why."""
-    images = sizes_of(dataset, IMAGE)
-    for image_id in ids:
-        size, image = maps[image_id], images[image_id]
-        if isinstance(size, str):
-            yield image_id, size
-        elif size != image and not isinstance(image, str):
-            path, image_path = maps.path_of(image_id), images.path_of(image_id)
-            yield image_id, f"{path} is {_text(size)}, but {image_path} is {_text(image)}."
-
-
-def _text(size: Size) -> str:
-    return f"{size[1]}x{size[0]}"
+__all__ = [
+    "fit_problems",
+    "image_problems",
+    "map_problems",
+    "misfits",
+    "one_message",
+    "problems_of",
+    "shorten",
+]
 
 
 def one_message(problems: Sequence[str]) -> str:
     """One message for all problems."""
     distinct = list(dict.fromkeys(problems))
-    number = sum(not line.startswith((MORE, REMEDY)) for line in distinct)
-    more = "More than " * any(line.startswith(MORE) for line in distinct)
-    count = "1 problem" if number == 1 else f"{more}{number} problems"
-    return f"{count}, and nothing was started:\n  " + "\n  ".join(distinct)
+    return f"{count_in_words(distinct)}, and nothing was started:\n  " + "\n  ".join(distinct)

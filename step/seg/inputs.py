@@ -1,4 +1,4 @@
-"""What the segmentation network learns from, and what it starts from."""
+"""What the segmentation network learns from and starts from, and what it segments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from step.artefacts import CAM_WEIGHTS, PSEUDO_MASKS
 from step.common.checks import map_problems, problems_of
 from step.graph import Source
 from voc12.files import mask_paths
+from voc12.lists import VAL
 
 if TYPE_CHECKING:
     from step.run import Run
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
 GT, PSEUDO = "gt", "pseudo"
 FLAG = "--seg_init"
 INIT_WORDS = ("imagenet", "none")
+
+
+def images_to_segment(run: "Run") -> list[str]:
+    """The images of `--make_seg_split`.
+
+    Raises:
+        UserError: if there is no such list, or it is bad.
+    """
+    split = run.setting("make_seg_split")
+    path = run.dataset.list_path(split)
+    if split == VAL and not path.exists():
+        raise UserError(
+            f"No list {path}, whose images make_seg segments. Write one image id per line, or "
+            "choose another list: --make_seg_split train."
+        )
+    return run.split(split)
 
 
 @dataclass(frozen=True)

@@ -258,3 +258,16 @@ def test_an_archive_of_bad_masks_is_not_written(
     assert f"{bad} is a PNG of mode L, not a palette PNG" in refused.stderr
     assert "has masks of val, not of test" in refused.stderr
     assert not list(tmp_path.glob("x*"))
+
+
+def test_without_a_list_val_another_is_asked_for_by_its_flag(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    root = copy_dataset(tiny_dataset, tmp_path / "voc")
+    (root / "ImageSets" / "Segmentation" / "val.txt").unlink()
+    stopped = run_seg(root, tmp_path / "out")
+    assert stopped.status == 2
+    assert "choose another list: --make_seg_split train." in stopped.stderr
+    assert "1 problem, and nothing was started" in stopped.stderr
+    planned = run_seg(root, tmp_path / "out", "--make_seg_split=train", "--plan")
+    assert "problem" not in planned.stdout

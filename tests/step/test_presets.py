@@ -8,6 +8,7 @@ import pytest
 import run_sample
 from misc.config import PRESETS, apply_made_saliency, apply_preset, config_from
 from step.graph import full_config_class
+from tests.helpers.tiny import run
 
 Config: Any = full_config_class()
 
@@ -49,6 +50,20 @@ def test_what_was_set_is_said(caplog: pytest.LogCaptureFixture) -> None:
         "--seg_crop stays 100, not 321", "--seg_crf no (default: yes)", "--seg_pyramid 1,0.75,0.5",
     ):  # fmt: skip
         assert line in caplog.text
+
+
+def test_bes_has_its_own_thresholds_and_no_saliency(tiny_dataset: Path, tmp_path: Path) -> None:
+    config, usual = config_of("--preset=bes"), config_of()
+    assert config == dataclasses.replace(
+        usual, preset="bes", saliency="none", sem_seg_bg_thres=0.25, cam_eval_thres=0.11
+    )
+    assert config_of("--preset=bes", "--sem_seg_bg_thres=0.3").sem_seg_bg_thres == 0.3
+    planned = run(tiny_dataset, tmp_path, "--preset=bes", "--plan")
+    for line in (
+        "--preset bes sets:", "--saliency none (default: maps)",
+        "--cam_eval_thres 0.11 (default: 0.21)", "--sem_seg_bg_thres 0.25 (default: 0.21)",
+    ):  # fmt: skip
+        assert line in planned.stderr
 
 
 def test_the_demo_takes_no_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

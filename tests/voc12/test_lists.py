@@ -4,8 +4,18 @@ from pathlib import Path
 import pytest
 
 from misc.errors import UserError
-from voc12.files import VocDataset
-from voc12.lists import augmented_ids, check_ids, read_list, split_ids, val_ids_if_any
+from tests.helpers.paths import ROOT
+from voc12.classes import VOC_CLASSES
+from voc12.files import SHIPPED_LISTS, VocDataset
+from voc12.lists import (
+    augmented_ids,
+    check_ids,
+    is_voc12,
+    read_list,
+    shipped_list,
+    split_ids,
+    val_ids_if_any,
+)
 
 
 @pytest.fixture
@@ -150,3 +160,122 @@ def test_train_aug_is_its_list_else_the_masks_else_train(dataset: VocDataset) ->
     assert split_ids(dataset, "train_aug") == ["a"]
     write_split(dataset, "train_aug", "z\n")
     assert split_ids(dataset, "train_aug") == ["z"]
+
+
+def add_photographs(dataset: VocDataset, *ids: str) -> None:
+    (dataset.root / "JPEGImages").mkdir(exist_ok=True)
+    for image_id in ids:
+        (dataset.root / "JPEGImages" / f"{image_id}.jpg").touch()
+
+
+def test_a_line_of_wsss_beds_lists_is_an_id_and_classes(dataset: VocDataset) -> None:
+    add_photographs(dataset, "2007_000032", "2007_000039", "2007_000063")
+    path = write_split(dataset, "bed", "2007_000032 0 14\n2007_000039 19\n2007_000063\n")
+    assert read_list(path, dataset) == ["2007_000032", "2007_000039", "2007_000063"]
+    assert split_ids(dataset, "bed") == ["2007_000032", "2007_000039", "2007_000063"]
+
+
+@pytest.mark.parametrize(
+    ("content", "ids"),
+    [
+        ("tea 1\nmug 2\n", ["tea 1", "mug 2"]),
+        # Only one of them is there, and one would be enough to tell.
+        ("tea 1\ngone 2\n", ["tea 1", "gone 2"]),
+        # An image would be named twice: these are no classes.
+        ("photo 1\nphoto 2\nphoto\n", ["photo 1", "photo 2", "photo"]),
+        # No list of WSSS-BED has such a line.
+        ("photo 1\nphoto b\n", ["photo 1", "photo b"]),
+        ("photo 1\nphoto -1\n", ["photo 1", "photo -1"]),
+        # Nothing is there: as they are, so that these names are said to be missing.
+        ("gone 1\nlost 2\n", ["gone 1", "lost 2"]),
+        ("JPEGImages/photo 1.jpg\nspoon 2\n", ["photo 1", "spoon 2"]),
+    ],
+)
+def test_ids_that_end_in_a_number_are_not_taken_for_classes(
+    dataset: VocDataset, content: str, ids: list[str]
+) -> None:
+    add_photographs(dataset, "photo 1", "photo 2", "photo", "photo b", "photo -1", "mug 2", "tea 1")
+    assert read_list(write_split(dataset, "mine", content), dataset) == ids
+
+
+@pytest.mark.parametrize("content", ["photo 1\n", "photo 1\nspoon 2\n", "mug 2\nspoon 2\n"])
+def test_a_list_that_can_be_read_in_two_ways_is_refused(dataset: VocDataset, content: str) -> None:
+    add_photographs(dataset, "photo 1", "photo", "mug 2", "spoon")
+    path = write_split(dataset, "mine", content)
+    with pytest.raises(
+        UserError, match=r"mine\.txt can be read in two ways: .*JPEGImages/"
+    ) as said:
+        read_list(path, dataset)
+    # What it advises helps.
+    whole = "mug 2" if "mug" in content else "photo 1"
+    assert f"JPEGImages/{whole}.jpg" in str(said.value)
+    path.write_text(content.replace(whole, f"JPEGImages/{whole}.jpg"))
+    assert read_list(path, dataset) == content.splitlines()
+
+
+def test_ids_before_classes_must_be_file_names_too(dataset: VocDataset) -> None:
+    add_photographs(dataset, "a", "a_crf")
+    with pytest.raises(UserError, match="would have the same name"):
+        read_list(write_split(dataset, "bed", "a 1\na_crf 2\n"), dataset)
+
+
+LENGTHS = {"train": 1464, "val": 1449, "test": 1456, "train_aug": 10_582}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_voc_2012s_lists_come_with_the_project(
+    dataset: VocDataset, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ids = split_ids(dataset, f"voc12/{name}.txt")
+    assert len(ids) == LENGTHS[name]
+    assert ids == sorted(ids) == read_list(shipped_list(name))
+    assert shipped_list(name) in [ROOT / path for path in SHIPPED_LISTS]
+
+
+def test_the_lists_of_voc_2012_fit_together() -> None:
+    train, val, test, train_aug = (
+        set(read_list(shipped_list(name))) for name in ("train", "val", "test", "train_aug")
+    )
+    assert train < train_aug
+    assert not val & train_aug
+    assert not test & (train_aug | val)
+
+
+def test_a_list_of_that_name_in_the_working_directory_comes_first(
+    dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "voc12").mkdir()
+    (tmp_path / "voc12" / "train.txt").write_text("mine\n")
+    assert split_ids(dataset, "voc12/train.txt") == ["mine"]
+    with pytest.raises(UserError, match=r"No list voc12.other\.txt"):
+        split_ids(dataset, "voc12/other.txt")
+
+
+def test_voc_2012_without_train_aug_gets_the_projects(
+    dataset: VocDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    write_split(dataset, "train", shipped_list("train").read_text())
+    add_augmented_masks(dataset, "a")
+    assert split_ids(dataset, "train_aug") == read_list(shipped_list("train_aug"))
+    assert "using the 10582 ids of VOC 2012, which come with this project" in caplog.text
+    write_split(dataset, "train_aug", "z\n")
+    assert split_ids(dataset, "train_aug") == ["z"]
+
+
+def test_only_what_surely_is_voc_2012_gets_them(dataset: VocDataset) -> None:
+    lines = shipped_list("train").read_text().splitlines()
+    assert not is_voc12(dataset)  # no list
+    write_split(dataset, "train", "\n".join(reversed(lines)))
+    assert is_voc12(dataset)
+    write_split(dataset, "train", "\n".join(lines[1:]))
+    assert not is_voc12(dataset)
+    assert split_ids(dataset, "train_aug") == lines[1:]
+    write_split(dataset, "train", "\n".join(lines))
+    names = dataset.root / "classes.txt"
+    names.write_text("\n".join(VOC_CLASSES))
+    assert is_voc12(VocDataset.open(dataset.root))
+    names.write_text("\n".join(VOC_CLASSES[:-1]))
+    assert not is_voc12(VocDataset.open(dataset.root))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from voc12.files import VocDataset
-from voc12.lists import split_ids
+from voc12.lists import shipped_list, split_ids
 from voc12.make_lists import main
 
 
@@ -48,3 +48,11 @@ def test_a_file_that_cannot_be_written_is_the_users_to_mend(
     for out in (root, root / "file" / "list.txt"):
         assert main(["--voc12_root", str(root), "--out", str(out)]) == 2
         assert "and its permissions" in capsys.readouterr().err
+
+
+def test_voc_2012_gets_its_own_list_also_without_masks(tmp_path: Path) -> None:
+    folder = tmp_path / "ImageSets" / "Segmentation"
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_text(shipped_list("train").read_text())
+    assert main(["--data_root", str(tmp_path)]) == 0
+    assert (folder / "train_aug.txt").read_text() == shipped_list("train_aug").read_text()

@@ -34,6 +34,15 @@ def test_what_spreadsheets_add_does_no_harm(tmp_path: Path) -> None:
     assert lists(read_tag_table(path, CLASSES)) == {"a": [1, 0, 0], "b": [0, 0, 0], "c": [1, 1, 0]}
 
 
+def test_an_image_with_a_question_mark_has_no_tags_yet(tmp_path: Path) -> None:
+    path = write(tmp_path / "tags.csv", "id,class\na,?\nb\nc,?,mug\n")
+    assert lists(read_tag_table(path, CLASSES)) == {"b": [0, 0, 0]}
+    assert lists(read_tag_table(path, ("mug", "?"))) == {"a": [0, 1], "b": [0, 0], "c": [1, 1]}
+    path.write_text("id,class\na,?\na,mug\n")
+    with pytest.raises(UserError, match="line 3, names a again"):
+        read_tag_table(path, CLASSES)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -16,7 +16,8 @@ from misc.workspace import Identity, Record, atomic_write, content_digest, read_
 from voc12.files import VocDataset
 from voc12.from_coco.index import CocoImage, CocoIndex, read_index
 from voc12.from_coco.masks import draw
-from voc12.from_coco.root import CocoRoot, Done, is_linked, link_image, summarize
+from voc12.from_coco.root import CocoRoot, Done, summarize
+from voc12.links import is_linked, link_image
 from voc12.lists import check_ids
 
 CHUNK = 64  # images that a process takes at once; what an interruption costs

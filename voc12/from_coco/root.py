@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +11,6 @@ from typing import Any
 
 from misc.errors import UserError
 from misc.workspace import (
-    PARTIAL_SUFFIX,
     Identity,
     Record,
     atomic_write,
@@ -205,43 +203,6 @@ class CocoRoot:
     def _write_lines(self, path: Path, lines: Iterable[str]) -> None:
         with atomic_write(path) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
-
-
-def link_image(source: Path, link: Path) -> None:
-    """Make `link` a symbolic link to `source`, or a hard link where the system allows no other.
-
-    Raises:
-        UserError: if neither can be made, or another file has the name.
-    """
-    if is_linked(source, link):
-        return
-    if link.exists() and not link.is_symlink():
-        raise UserError(
-            f"{link} exists and is a different file from {source}. Choose another --out."
-        )
-    partial = link.with_name(f".{link.name}.{os.getpid()}{PARTIAL_SUFFIX}")
-    partial.unlink(missing_ok=True)
-    try:
-        try:
-            os.symlink(source.absolute(), partial)
-        except (OSError, NotImplementedError):
-            os.link(source, partial)
-        os.replace(partial, link)
-    except OSError as error:
-        raise UserError(
-            f"{link} cannot be linked to {source} ({error.strerror}). Choose an --out on a file "
-            "system that supports links, or on that of the images."
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def is_linked(source: Path, link: Path) -> bool:
-    """True if both names are those of one file that exists."""
-    try:
-        return os.path.samefile(source, link)
-    except OSError:
-        return False
 
 
 def summarize(index: CocoIndex, done: Sequence[Done], missing: Sequence[str]) -> dict[str, Any]:
