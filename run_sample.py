@@ -44,6 +44,7 @@ from misc.runtime import (
     watched_peers,
 )
 from misc.workspace import RunLocks
+from step.artefacts import has_exact_masks
 from step.common.scorefile import ScoreFile
 from step.graph import Node, Step, all_artefacts, all_steps, full_config_class, step_settings
 from step.run import NOTES, Run
@@ -307,6 +308,11 @@ def run_arguments(args: argparse.Namespace) -> Config:
         asked = [first] if first.runs_unasked(config) else all_steps()
         passes = {step.name: True for step in asked} | passes
     steps = requested_steps(config, args.steps, passes, is_demo=is_demo)
+    if args.steps is None and not (is_demo or has_exact_masks(config)):
+        logger.info(
+            "Nothing is scored: %s has no folder SegmentationClass with exact masks.",
+            config.voc12_root,
+        )
 
     def nodes_of(run: Run) -> list[Node]:
         chosen = steps if first is None else with_followers(run, first, steps)

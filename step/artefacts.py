@@ -26,7 +26,7 @@ from misc.workspace import Identity, ImageFolder, digest
 from step.common.checks import fit_problems, image_problems, problems_of, shorten
 from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Drawer, ImageFiles, Source, Tile, Weights
-from voc12.files import CRF_SUFFIX
+from voc12.files import CRF_SUFFIX, VocDataset
 from voc12.picture_sizes import MASK, SALIENCY, Size, sizes_of
 
 if TYPE_CHECKING:
@@ -278,6 +278,11 @@ class WalkFiles(CamFiles):
         return cam_file_bytes(CLASSES_PER_IMAGE, size, dtype, high_res=False)
 
 
+def has_exact_masks(config: Config) -> bool:
+    """Whether there is anything to score against, as far as is known."""
+    return config.voc12_root is None or VocDataset.masks_root(config.voc12_root).is_dir()
+
+
 def has_walk(config: Config) -> bool:
     """Whether pseudo masks are made of walked scores, and not of the CAMs themselves."""
     return config.sem_seg_scores == "walk"  # type: ignore[attr-defined]
@@ -358,7 +363,7 @@ TAGS = Tags()
 SALIENCY_MAPS = SaliencyMaps()
 SCORED_MASKS = ExactMasks(
     "Put masks of the images' sizes there, or score another split with --chainer_eval_set. Without "
-    "exact masks pass --eval_cam_pass no --eval_sem_seg_pass no."
+    "scores pass --eval_cam_pass no --eval_walk_pass no --eval_sem_seg_pass no."
 )
 PRETRAINED_BACKBONE = PretrainedBackbone()
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from misc.config import setting
-from step.artefacts import CAMS, SCORED_MASKS
+from misc.config import Config, setting
+from step.artefacts import CAMS, SCORED_MASKS, has_exact_masks
 from step.common.results import CamFile, CamReader
 from step.common.threshold_scores import Maps, describe_thresholds, score_at_thresholds
 from step.graph import ScoringStep, Work
@@ -32,6 +32,9 @@ class EvalCam(ScoringStep):
     help = "score the CAMs over all thresholds"
     reads = (SCORED_MASKS, CAMS)
     flags = Settings
+
+    def runs_unasked(self, config: Config) -> bool:
+        return has_exact_masks(config)
 
     def images(self, run: "Run") -> list[str]:
         return run.eval_ids

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from misc.config import Config
 from misc.runtime import WorkerPool
-from step.artefacts import PSEUDO_MASKS, SCORED_MASKS, FilesOf
+from step.artefacts import PSEUDO_MASKS, SCORED_MASKS, FilesOf, has_exact_masks
 from step.common.scores import describe_masks, score_masks
 from step.graph import ScoringStep, Work
 
@@ -17,6 +18,9 @@ class EvalSemSeg(ScoringStep):
 
     help = "score the pseudo masks"
     reads = (SCORED_MASKS, FilesOf(PSEUDO_MASKS))
+
+    def runs_unasked(self, config: Config) -> bool:
+        return has_exact_masks(config)
 
     def images(self, run: "Run") -> list[str]:
         return run.eval_ids

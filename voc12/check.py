@@ -41,7 +41,8 @@ from voc12.problems import (
 WIDTH = 100
 TRAIN = "train"
 FEW = 300  # images that one process looks at before others have started
-WITHOUT_MAPS = "--saliency none"  # what the command says where there are none
+NO_SCORES = ["--eval_cam_pass no", "--eval_walk_pass no", "--eval_sem_seg_pass no"]
+WITHOUT_MAPS = "--saliency make"  # what the command says where there are none
 SOFT_BELOW = 0.1  # of a map's maximum: what `--sal_bg_thres 0.1` takes for background
 EXIF_ORIENTATION = 0x0112
 
@@ -384,10 +385,13 @@ def _check_saliency(
     tags: Mapping[str, frozenset[int]],
 ) -> None:
     if dataset.saliency_root is None:
-        report.rows["saliency"] = "no folder Sal: a run without saliency maps is BES"
+        report.rows["saliency"] = "no folder Sal: --saliency make makes maps, --saliency none is BES"
         report.flags.append(WITHOUT_MAPS)
         return
-    remedy = "Put maps of the images' sizes there, pass --sal_root, or run with --saliency none."
+    remedy = (
+        "Put maps of the images' sizes there, pass --sal_root, or run with --saliency make or "
+        "--saliency none."
+    )
     maps = sizes_of(dataset, SALIENCY)
     report.problems += fit_problems(dataset, maps, ids, "Saliency map", remedy)
     report.problems += _undecodable(SALIENCY, looks, ids)
@@ -423,7 +427,8 @@ def _check_masks(
     report.rows["masks"] = f"{len(have)} of {len(scored)} images of train, {len(others)} others"
     if not have:
         report.rows["masks"] += "; nothing can be scored"
-        report.flags += ["--eval_cam_pass no", "--eval_sem_seg_pass no"]
+        if dataset.masks_root(dataset.root).is_dir():
+            report.flags += NO_SCORES
     if not dataset.class_names:
         return
     ids_of = {look.image_id: look.mask_ids for look in looks if look.mask_ids is not None}
@@ -435,7 +440,7 @@ def _check_masks(
     damaged = {look.image_id: look.problems[MASK] for look in looks if MASK in look.problems}
     unfit = masks.misfits | damaged | unknown
     if have:
-        remedy = "Put masks there, or pass --eval_cam_pass no --eval_sem_seg_pass no."
+        remedy = f"Put masks there, or pass {' '.join(NO_SCORES)}."
         exact = PictureSizes(dataset.mask_path, PNG_ONLY)
         report.problems += fit_problems(dataset, exact, scored, "Mask", remedy)
         report.problems += _undecodable(MASK, looks, have)

@@ -67,9 +67,14 @@ class VocDataset:
         """The annotation with the objects' names."""
         return self.root / "Annotations" / f"{image_id}.xml"
 
+    @staticmethod
+    def masks_root(root: Path) -> Path:
+        """Folder of the exact masks of the dataset at `root`."""
+        return root / "SegmentationClass"
+
     def mask_path(self, image_id: str) -> Path:
         """The exact mask, for scores only."""
-        return Path(f"{self.root}/SegmentationClass/{image_id}.png")
+        return Path(f"{self.masks_root(self.root)}/{image_id}.png")
 
     def augmented_mask_path(self, image_id: str) -> Path:
         """The mask of the augmented set (SBD), falling back to the exact one."""
