@@ -128,7 +128,7 @@ class Report:
     flags: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """All of it, in lines of up to WIDTH characters, with the command to type next."""
+        """All of it, in lines of up to WIDTH characters unless the root is longer."""
         lines = [str(self.root)]
         width = max(map(len, self.rows)) + 2
         for topic, found in self.rows.items():

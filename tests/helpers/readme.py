@@ -8,9 +8,9 @@ The smallest dataset is a folder like this. VOC 2012 works as unpacked, with `Sa
 [where to get saliency maps](voc12/README.md#saliency-maps).
 """
 NEW_OWN_DATA = """\
-A dataset is a folder like this. VOC 2012 works as unpacked, with `Sal/` added. Of photographs of
-yours, this makes one, for you to add classes, tags and
-[saliency maps](voc12/README.md#saliency-maps) ([details](voc12/README.md#your-own-photographs)):
+A dataset is a folder like the one below. VOC 2012 works as unpacked, with `Sal/` added. This makes
+one from your photographs; classes, tags and [saliency maps](voc12/README.md#saliency-maps) are for
+you to add ([details](voc12/README.md#your-own-photographs)):
 ```bash
 .venv/bin/python -m voc12.init mydata --images photos
 ```
