@@ -13,8 +13,8 @@ from PIL import Image
 
 from tests.helpers.coco import every_kind
 from tests.helpers.drawn import draw_boxes_dataset
+from tests.helpers.onnx_models import brightness_model
 from tests.helpers.paths import ROOT
-from tests.helpers.readme import README_TEXT
 from tests.helpers.segmentation import SEG_FLAGS
 from tests.helpers.tiny import TINY_FLAGS, copy_dataset
 
@@ -27,6 +27,9 @@ SMALL = [
 ]
 
 
+README_TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def commands_below(start: str, end: str) -> list[list[str]]:
     """The commands of the README between two of its lines, word by word."""
     part = README_TEXT[README_TEXT.index(start) :]
@@ -35,12 +38,12 @@ def commands_below(start: str, end: str) -> list[list[str]]:
     return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
-def type_in(folder: Path, words: list[str]) -> str:
+def type_in(folder: Path, words: list[str], *flags: str) -> str:
     """Run a command of the README in `folder` with small networks; what it wrote to stdout."""
     assert words[0] == ".venv/bin/python"
     words = [sys.executable, *words[1:]]
     if words[1] == "run_sample.py":
-        words = [words[0], str(ROOT / words[1]), *words[2:], *SMALL]
+        words = [words[0], str(ROOT / words[1]), *words[2:], *SMALL, *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
@@ -62,16 +65,19 @@ def test_ones_own_photographs_become_a_dataset_and_masks(tmp_path: Path) -> None
     os.rename(tmp_path / "drawn" / "JPEGImages", tmp_path / "photos")
     data = tmp_path / "mydata"
     said = {}
+    network = tmp_path / "network.onnx"  # in place of the download
+    network.write_bytes(brightness_model())
     for words in commands_below("## Your data", "## Steps"):
-        said[words[2]] = type_in(tmp_path, words)
+        flags = [f"--saliency_model={network}"] if "make" in words else []
+        said[words[2]] = type_in(tmp_path, words, *flags)
         if words[2] == "voc12.init":  # what it says is left to do
             for name in ("classes.txt", "tags.csv"):
                 shutil.copy(tmp_path / "drawn" / name, data / name)
-            os.rename(tmp_path / "drawn" / "Sal", data / "Sal")
     assert {"voc12.init", "voc12.check", "--data_root"} <= said.keys()
     advised = said["voc12.check"].partition("Next:\n")[2].strip()
     assert shlex.split(advised)[1:] == commands_below("## Your data", "## Steps")[-1][1:]
     assert masks_in(tmp_path / "result" / "sem_seg") == both_masks(ids)
+    assert masks_in(tmp_path / "result" / "saliency") == {f"{image_id}.png" for image_id in ids}
 
 
 @pytest.mark.slow

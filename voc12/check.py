@@ -385,7 +385,9 @@ def _check_saliency(
     tags: Mapping[str, frozenset[int]],
 ) -> None:
     if dataset.saliency_root is None:
-        report.rows["saliency"] = "no folder Sal: --saliency make makes maps, --saliency none is BES"
+        report.rows["saliency"] = (
+            "no folder Sal: --saliency make makes maps, --saliency none is BES"
+        )
         report.flags.append(WITHOUT_MAPS)
         return
     remedy = (

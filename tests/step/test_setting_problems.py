@@ -81,13 +81,27 @@ def test_plugged_in_pictures_of_a_wrong_size_are_refused_by_the_full_run(
     assert not (out_dir / "weights").exists()
 
 
-def test_own_data_without_masks_is_told_how_to_go_without_scores(
+def test_without_masks_nothing_is_scored_unless_that_is_asked_for(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
     voc = copy_dataset(tiny_dataset, tmp_path / "voc")
     shutil.rmtree(voc / "SegmentationClass")
-    flags = ["--eval_cam_pass", "no", "--eval_sem_seg_pass", "no"]
-    assert f"pass {' '.join(flags)}" in said(run(voc, tmp_path / "out"))
+    planned = run(voc, tmp_path / "out", "--plan")
+    assert planned.status == 0
+    assert "eval_" not in planned.stdout
+    assert f"Nothing is scored: {voc} has no folder SegmentationClass" in planned.stderr
+    asked = said(run(voc, tmp_path / "out", "--steps=make_cam,eval_cam"))
+    assert "SegmentationClass/2007_000001.png is missing" in asked
+
+
+def test_with_some_masks_it_is_told_how_to_go_without_scores(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    voc = copy_dataset(tiny_dataset, tmp_path / "voc")
+    (voc / "SegmentationClass" / "2007_000001.png").unlink()
+    flags = "--eval_cam_pass no --eval_walk_pass no --eval_sem_seg_pass no"
+    assert f"pass {flags}" in said(run(voc, tmp_path / "out"))
+    assert run(voc, tmp_path / "out", *flags.split(), "--plan").status == 0
 
 
 def test_training_the_classifier_needs_no_list_but_its_own(

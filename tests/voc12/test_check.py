@@ -81,10 +81,14 @@ def test_without_maps_and_masks_the_command_says_so(
     os.rename("data/SegmentationClass", "masks")
     status, report = check(capsys)
     assert status == 0
-    assert "no folder Sal: a run without saliency maps is BES" in report
+    assert "no folder Sal: --saliency make makes maps, --saliency none is BES" in report
     assert "0 of 4 images of train, 0 others; nothing can be scored" in report
-    flags = "--saliency none --eval_cam_pass no --eval_sem_seg_pass no"
-    assert report.endswith(f"python run_sample.py --data_root data {flags}")
+    assert report.endswith("python run_sample.py --data_root data --saliency make")
+    assert plan_of_command(report, capsys) == ""
+    os.mkdir("data/SegmentationClass")
+    flags = "--saliency make --eval_cam_pass no --eval_walk_pass no --eval_sem_seg_pass no"
+    _, report = check(capsys)
+    assert report.replace("\\ ", "").endswith(f"python run_sample.py --data_root data {flags}")
     assert plan_of_command(report, capsys) == ""
     status, report = check(capsys, "--sal_root=maps", "--tags_from=data/tags.csv")
     assert status == 0
@@ -191,8 +195,8 @@ def test_tags_without_any_class_are_refused_by_check_and_run(
         (lambda: spoil_pixels(MASK.format("photo 0")), "Cannot read the mask SegmentationClass"),
         (lambda: write_mask(MASK.format("photo 0"), 77), "photo 0.png shows class 77, but there"),
         (
-            lambda: Image.new("RGB", SIZE[::-1]).save(MASK.format("photo 0")),
-            "photo 0.png has mode RGB: a mask is a palette",
+            lambda: Image.new("RGB", SIZE[::-1], (1, 2, 3)).save(MASK.format("photo 0")),
+            "photo 0.png",
         ),
     ],
 )
