@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from misc.cam_files import CamFolder, Cams, read_cams
 from misc.errors import UserError, some_images
 from misc.images import image_size
-from misc.log import progress
-from misc.runtime import WorkerPool
 from misc.workspace import Identity, Record, digest
-from step.common.checks import misfits, problems_of, shorten
-from step.common.scores import chunks
+from step.common.checks import misfits, problems_of, shorten, unsound_files
 from voc12.picture_sizes import IMAGE, PictureSizes, sizes_of
 
 if TYPE_CHECKING:
@@ -117,7 +114,7 @@ class ImagesMade(Made):
             return self.contents(ids)
         record = self.record if self.planned is None else self.planned
         known = (record.images if record is not None else None) or {}
-        # Commas part what is told of an image; what it follows from is one of its parts.
+        # As in `contents`: what it follows from is one of the parts.
         return {image_id: known.get(image_id, "").replace(",", "+") for image_id in ids}
 
     def contents(self, ids: Sequence[str]) -> Mapping[str, str]:
@@ -126,7 +123,8 @@ class ImagesMade(Made):
         paths = [self.folder.file(image_id, suffix) for image_id in ids for suffix in suffixes]
         found = self.run.fingerprints.of_all(paths, desc=f"fingerprints of {self.artefact.name}")
         count = len(suffixes)
-        return {i: ",".join(found[k * count : (k + 1) * count]) for k, i in enumerate(ids)}
+        # Commas part what is told of an image: all its files are one of the parts.
+        return {i: "+".join(found[k * count : (k + 1) * count]) for k, i in enumerate(ids)}
 
     def missing(self, ids: Sequence[str]) -> list[str]:
         """Those of `ids` whose files are not there."""
@@ -285,35 +283,15 @@ class CamsMade(ImagesMade):
         """What reading every file brings to light; what was sound before is not read again."""
         sizes, reader = sizes_of(self.run.dataset, IMAGE), self.reader
         files, contents = self.files(ids), self.contents(ids)
-        known = [[contents[i], sizes[i], reader.cam_format, reader.num_classes] for i in ids]
-        keys = dict(zip(ids, map(digest, known), strict=True))
-        notes = self.run.fingerprints
-        sound = notes.remembered(list(keys.values()))
-        unread = [image_id for image_id in ids if keys[image_id] not in sound]
-        if not unread:
-            return []
-        tasks = [
-            (reader, [(i, files[i], sizes.path_of(i)) for i in part]) for part in chunks(unread)
-        ]
-        problems: dict[str, str] = {}
-        with WorkerPool(self.run.runtime.num_workers) as pool:
-            looks = pool.map(_problems_of_cams, tasks)
-            for part in progress(looks, desc="checking CAMs", total=len(tasks)):
-                problems |= part
-        notes.remember([keys[image_id] for image_id in unread if image_id not in problems])
-        return shorten([problems[i] for i in unread if i in problems], "CAMs")
+        known = {i: [contents[i], sizes[i], reader.cam_format, reader.num_classes] for i in ids}
+        items = {image_id: (reader, files[image_id], sizes.path_of(image_id)) for image_id in ids}
+        problems = unsound_files(self.run, _read_cams, items, known, "checking CAMs")
+        return shorten(list(problems.values()), "CAMs")
 
 
-def _problems_of_cams(task: tuple[CamReader, list[tuple[str, CamFile, Path]]]) -> dict[str, str]:
-    """Image id -> what is wrong with its CAMs."""
-    read, items = task
-    problems = {}
-    for image_id, file, image_path in items:
-        try:
-            read(file, image_size(image_path), "cam", "high_res")
-        except UserError as error:
-            problems[image_id] = str(error)
-    return problems
+def _read_cams(item: tuple[CamReader, CamFile, Path]) -> None:
+    read, file, image_path = item
+    read(file, image_size(image_path), "cam", "high_res")
 
 
 class WeightsMade(Made):
