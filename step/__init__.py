@@ -9,6 +9,8 @@ STEPS = (
     "train_bes",
     "make_sem_seg",
     "eval_sem_seg",
+    "refine_masks",
+    "eval_refined",
     "make_wsss_bed_masks",
     "benchmark",
     "train_seg",

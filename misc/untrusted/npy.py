@@ -84,7 +84,8 @@ def open_npy(
 ) -> Iterator[Any]:
     """The content of a .npy file with its arrays still on disk (`StoredArray`).
 
-    Valid inside the block; `safe_load` says what is admitted. A skipped array costs no reading.
+    Valid inside the block; `safe_load` says what is admitted, no pickle at all with `max_opcodes`
+    0. A skipped array costs no reading.
 
     Raises:
         UserError: naming file and reason.
@@ -122,6 +123,8 @@ def _parse(whole: Span, max_opcodes: int) -> Any:
         return StoredArray(dtype, shape, content, fortran_order=fortran_order)
     if shape != ():
         raise Refused(f"it is an array of objects of shape {shape}")
+    if max_opcodes == 0:
+        raise Refused("it is a pickle, but only a plain array is expected")
     reader = PickleReader(content, NAMES, max_opcodes=max_opcodes)
     array = reader.load()
     if reader.position != content.size:

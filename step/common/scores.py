@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,11 @@ from misc.images import read_mask
 from misc.log import progress
 from misc.metrics import ConfusionMatrix, Scores
 from misc.runtime import WorkerPool
+from misc.workspace import ImageFolder
 from voc12.classes import class_indices
+
+if TYPE_CHECKING:
+    from step.run import Run
 
 IMAGES_A_TASK = 16
 
@@ -55,6 +59,30 @@ def score_masks(
     for part in progress(pool.map(_confusion, tasks), desc=desc, total=len(tasks)):
         total.merge(part)
     return scores_to_json(total.scores(), class_names, eval_classes)
+
+
+def score_both_masks(
+    run: "Run", folder: ImageFolder, ids: Sequence[str], eval_classes: Sequence[str], *, desc: str
+) -> dict[str, Any]:
+    """Scores of the masks of `ids` in a folder, before and after the CRF.
+
+    Returns:
+        images, miou, iou, fp, fn and, with the ending `_crf`, the same after the CRF.
+
+    Raises:
+        UserError: if a mask cannot be read or does not fit.
+    """
+    dataset = run.dataset
+    scores: dict[str, Any] = {"images": len(ids)}
+    with WorkerPool(run.runtime.num_workers) as pool:
+        for suffix in folder.suffixes:
+            ending = suffix.removesuffix(".png")
+            pairs = [(dataset.mask_path(i), folder.file(i, suffix)) for i in ids]
+            of_suffix = score_masks(
+                pool, pairs, dataset.class_names, eval_classes, desc=f"{desc}{ending}"
+            )
+            scores |= {f"{name}{ending}": value for name, value in of_suffix.items()}
+    return scores
 
 
 def _confusion(task: tuple[int, list[MaskPair]]) -> ConfusionMatrix:
