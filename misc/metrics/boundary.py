@@ -24,13 +24,13 @@ def boundary_f(
     measure for semantic segmentation?", BMVC 2013: a mean over images for each class, then over
     classes.)
 
-    Void in the truth takes the class of the nearest other pixel first, so the outline runs in the
-    middle of VOC's band of void; boundary pixels deeper inside void than `VOID_BAND` do not count.
-    Pixels that are predicted as 255 are no class, and end one as any other label does.
+    Pixels of 255 take the class of the nearest other pixel first, in the truth and in the
+    prediction: so the outline runs in the middle of VOC's band of void. Boundary pixels deeper in
+    the truth's void than `VOID_BAND` do not count.
 
     Args:
         mask_gt: (H,W) class ids, 255 void.
-        pred: (H,W) class ids, 255 no class.
+        pred: (H,W) class ids, 255 ignored.
         num_classes: C, background included.
         tolerance: distance that still is a match, as a share of the image's diagonal.
 
@@ -40,19 +40,12 @@ def boundary_f(
     Raises:
         ValueError: if the shapes differ.
     """
-    # Loaded here: it takes longer than all else that scores need.
-    from scipy.ndimage import distance_transform_edt
-
     if mask_gt.shape != pred.shape:
         raise ValueError(f"Shapes differ: {mask_gt.shape} and {pred.shape}.")
     scores = np.full(num_classes, np.nan)
-    is_void = mask_gt == VOID
-    if is_void.all():
-        return scores
-    counts, truth = np.ones(mask_gt.shape, np.bool_), mask_gt
-    if is_void.any():
-        distance, nearest = distance_transform_edt(is_void, return_indices=True)
-        counts, truth = distance <= VOID_BAND, mask_gt[tuple(nearest)]
+    truth, depth = _filled(mask_gt)
+    pred, _ = _filled(pred)
+    counts = depth <= VOID_BAND
     of_truth, of_pred = counts & _is_boundary(truth), counts & _is_boundary(pred)
     reach = tolerance * float(np.hypot(*truth.shape))
     for class_id in np.union1d(truth[of_truth], pred[of_pred]).tolist():
@@ -63,6 +56,18 @@ def boundary_f(
             total = precision + recall
             scores[class_id] = 2 * precision * recall / total if total else 0.0
     return scores
+
+
+def _filled(labels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Labels (H,W) with void filled from the nearest others, if any; how deep in void each was."""
+    # Loaded here: it takes longer than all else that scores need.
+    from scipy.ndimage import distance_transform_edt
+
+    is_void = labels == VOID
+    if not is_void.any() or is_void.all():
+        return labels, np.where(is_void, np.inf, 0.0)
+    depth, nearest = distance_transform_edt(is_void, return_indices=True)
+    return labels[tuple(nearest)], depth
 
 
 def _is_boundary(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:

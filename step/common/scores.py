@@ -104,9 +104,9 @@ def scores_to_json(
     names = ("background", *class_names)
     content = {
         "miou": scores.miou,
-        "iou": _by_name(names, scores.iou),
-        "fp": _by_name(names, scores.fp),
-        "fn": _by_name(names, scores.fn),
+        "iou": by_name(names, scores.iou),
+        "fp": by_name(names, scores.fp),
+        "fn": by_name(names, scores.fn),
         "fp_foreground": scores.fp_foreground,
         "fn_foreground": scores.fn_foreground,
     }
@@ -146,7 +146,8 @@ def percent(score: float | None) -> str:
     return "-" if score is None else f"{100 * score:.1f}"
 
 
-def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+def by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Values by names, None for NaN."""
     pairs = zip(names, values.tolist(), strict=True)
     return {name: None if math.isnan(value) else value for name, value in pairs}
 

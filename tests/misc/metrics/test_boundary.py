@@ -106,12 +106,15 @@ def test_what_lies_deep_in_void_does_not_count() -> None:
     )
 
 
-def test_pixels_of_no_class_end_a_class_and_are_none() -> None:
-    truth, pred = row(0, 1, 1, 1, 0), row(0, 1, 1, 255, 0)
-    # Class 1 ends at 1 and 3, and is predicted to end at 1 and 2.
-    found = boundary_f(truth, pred, 2, 0)
-    assert found[1] == pytest.approx(0.5)
-    assert len(found) == 2
+def test_void_in_the_prediction_is_filled_too() -> None:
+    truth = square(10, 10)
+    with_band = truth.copy()
+    with_band[9:19, 9:19] = 255
+    with_band[11:17, 11:17] = 2
+    np.testing.assert_array_equal(boundary_f(with_band, with_band, 3, 0), [1, nan, 1])
+    np.testing.assert_array_equal(boundary_f(truth, with_band, 3, pixels(1)), [1, nan, 1])
+    ignored = np.full_like(truth, 255)
+    np.testing.assert_array_equal(boundary_f(truth, ignored, 3), [0, nan, 0])
 
 
 def test_other_shapes_are_refused() -> None:
