@@ -12,6 +12,8 @@ STEPS = (
     "eval_walk",
     "make_sem_seg",
     "eval_sem_seg",
+    "refine_masks",
+    "eval_refined",
     "benchmark",
     "train_seg",
     "make_seg",

@@ -400,6 +400,11 @@ PSEUDO_MASKS = ImageFiles(
     image_bytes=lambda size: 2 * label_png_bytes(size),
     draw=lambda *item: draw_masks("mask", *item),
 )  # fmt: skip
+REFINED_MASKS = ImageFiles(
+    "the refined masks", "refined_out_dir", "masks refined by SAM's regions", "refined",
+    suffixes=(".png", CRF_PNG), image_bytes=lambda size: 2 * label_png_bytes(size),
+    draw=lambda *item: draw_masks("refined mask", *item),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from misc.config import Config
-from misc.runtime import WorkerPool
 from step.artefacts import PSEUDO_MASKS, SCORED_MASKS, FilesOf, has_exact_masks
-from step.common.scores import describe_masks, score_masks
+from step.common.scores import describe_masks, score_both_masks
 from step.graph import ScoringStep, Work
 
 if TYPE_CHECKING:
@@ -29,20 +28,10 @@ class EvalSemSeg(ScoringStep):
         """Scores of the masks of the evaluated split.
 
         Returns:
-            miou, iou, fp, fn and, with the ending `_crf`, the same after the CRF.
+            what `score_both_masks` does.
         """
-        run, dataset = work.run, work.run.dataset
-        folder = PSEUDO_MASKS.folder(run)
-        scores: dict[str, Any] = {"images": len(work.ids)}
-        with WorkerPool(run.runtime.num_workers) as pool:
-            for suffix in folder.suffixes:
-                ending = suffix.removesuffix(".png")
-                pairs = [(dataset.mask_path(i), folder.file(i, suffix)) for i in work.ids]
-                of_suffix = score_masks(
-                    pool, pairs, dataset.class_names, eval_classes, desc=f"eval_sem_seg{ending}"
-                )
-                scores |= {f"{name}{ending}": value for name, value in of_suffix.items()}
-        return scores
+        folder = PSEUDO_MASKS.folder(work.run)
+        return score_both_masks(work.run, folder, work.ids, eval_classes, desc=self.name)
 
     def describe(self, result: Mapping[str, Any]) -> str:
         return describe_masks(result)

@@ -46,9 +46,10 @@ class Settings:
         decides="input",
     )
     seg_label_dir: str = setting(
-        "pseudo",
-        "masks to learn from: pseudo (--sem_seg_out_dir after the CRF), gt (the ground truth), or "
-        "a folder of <id>.png or <id>_crf.png",
+        "auto",
+        "masks to learn from: pseudo (--sem_seg_out_dir after the CRF), refined (--refined_out_dir "
+        "after the CRF), gt (the ground truth), or a folder of <id>.png or <id>_crf.png; auto: "
+        "refined with --sam_root, else pseudo",
         decides="input",
     )
     seg_seeds: tuple[int, ...] = setting(

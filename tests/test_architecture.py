@@ -24,7 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "misc.config": LEAVES | ROOMS | {"misc.cam_files"},
     "misc": LEAVES | ROOMS | {
         "misc.affinity", "misc.boundary_label", "misc.cam_files", "misc.command_line", "misc.crf",
-        "misc.download", "misc.pseudo_mask", "misc.saliency", "misc.transforms", "misc.weights",
+        "misc.download", "misc.pseudo_mask", "misc.run_lengths", "misc.saliency",
+        "misc.transforms", "misc.weights",
     },
     "net": LEAVES | {"misc.weights", "misc.cam_files", "misc.transforms"},
     "voc12": {"misc"},

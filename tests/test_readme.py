@@ -43,7 +43,7 @@ MODULES = sorted(
         words[i + 1]
         for words in COMMANDS
         for i, word in enumerate(words)
-        if word == "-m" and words[i + 1].split(".")[0] in ("misc", "voc12", "tests")
+        if word == "-m" and words[i + 1].split(".")[0] in ("misc", "step", "voc12", "tests")
     }
 )
 
@@ -128,7 +128,7 @@ def test_the_examples_of_misc_run(capsys: pytest.CaptureFixture[str]) -> None:
     examples = blocks(ROOT / "misc" / "README.md", "python")
     for example in examples:
         exec(example, namespace)
-    assert len(examples) == 8
+    assert len(examples) == 10
     assert "mIoU" in capsys.readouterr().out
 
 

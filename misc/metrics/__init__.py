@@ -1,5 +1,7 @@
 """Scores of masks: confusion matrices, and CAMs at many thresholds in one pass."""
 
+from misc.metrics.bootstrap import interval, miou_of_counts, resampled_mious
+from misc.metrics.boundary import BOUNDARY_TOLERANCE, boundary_f
 from misc.metrics.levels import Levels
 from misc.metrics.scores import (
     ConfusionMatrix,
@@ -12,12 +14,17 @@ from misc.metrics.scores import (
 )
 
 __all__ = [
+    "BOUNDARY_TOLERANCE",
     "ConfusionMatrix",
     "Levels",
     "Scores",
     "ThresholdSweep",
+    "boundary_f",
     "check_class_ids",
+    "interval",
     "known_rows",
     "max_and_argmax",
+    "miou_of_counts",
+    "resampled_mious",
     "truth_rows",
 ]

@@ -97,12 +97,20 @@ class ConfusionMatrix:
             count_unscored: count pixels predicted as no class as missed (they add to the ground
                 truth of their class) instead of dropping them as the reference does.
         """
-        diagonal = np.diag(self.matrix).astype(np.float64)
+        hits, truth, predicted = counts = self.counts(count_unscored=count_unscored)
+        union = union_of(counts)
+        return Scores(hits / union, 1 - truth / union, 1 - predicted / union)
+
+    def counts(self, *, count_unscored: bool = False) -> NDArray[np.int64]:
+        """Pixels of each class (3,C): right ones, all true ones, all predicted ones.
+
+        They add up over images, and are all that IoU needs.
+
+        Args:
+            count_unscored: as in `scores`.
+        """
         truth = self.matrix.sum(axis=1) + (self.unscored if count_unscored else 0)
-        predicted = self.matrix.sum(axis=0)
-        union = (truth + predicted - diagonal).astype(np.float64)
-        union[union == 0] = np.nan
-        return Scores(diagonal / union, 1 - truth / union, 1 - predicted / union)
+        return np.stack([np.diag(self.matrix), truth, self.matrix.sum(axis=0)])
 
 
 class ThresholdSweep:
@@ -179,6 +187,12 @@ class ThresholdSweep:
         """Index of the threshold with the highest mIoU, the first one of equals."""
         miou = [self.confusion(i).scores().miou for i in range(len(self.thresholds))]
         return int(np.nanargmax(miou)) if not np.isnan(miou).all() else 0
+
+
+def union_of(counts: NDArray[np.number]) -> NDArray[np.float64]:
+    """Union of truth and prediction of each class, from counts (...,3,C); NaN where it is empty."""
+    union = (counts[..., 1, :] + counts[..., 2, :] - counts[..., 0, :]).astype(np.float64)
+    return np.where(union == 0, np.nan, union)
 
 
 def check_class_ids(class_ids: NDArray[np.integer], num_maps: int, num_classes: int) -> None:

@@ -83,7 +83,8 @@ def open_npy(
 ) -> Iterator[Any]:
     """The content of a .npy file with its arrays still on disk (`StoredArray`).
 
-    Valid inside the block; `safe_load` says what is admitted. A skipped array costs no reading.
+    Valid inside the block; `safe_load` says what is admitted, no pickle at all with `max_opcodes`
+    0. A skipped array costs no reading.
 
     Raises:
         UserError: naming file and reason.
@@ -140,6 +141,8 @@ def _parse(whole: Span, max_opcodes: int) -> Any:
         return plain_array(whole, header)
     if header.shape != ():
         raise Refused(f"it is an array of objects of shape {header.shape}")
+    if max_opcodes == 0:
+        raise Refused("it is a pickle, but only a plain array is expected")
     content = whole.part(header.start, whole.size - header.start)
     reader = PickleReader(content, NAMES, max_opcodes=max_opcodes)
     array = reader.load()

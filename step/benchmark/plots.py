@@ -6,7 +6,7 @@ matplotlib is imported by the functions: nothing else needs it.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,14 @@ class Curve:
     thresholds: Sequence[float]
     lines: Mapping[str, Sequence[float]]
     without_saliency: Sequence[float] | None
+
+
+class Interval(NamedTuple):
+    """A score and the ends of its interval, 0..1, or -1..1 of a difference."""
+
+    value: float
+    low: float
+    high: float
 
 
 def write_heat_map(
@@ -135,12 +143,15 @@ def _add_legend(figure: "Figure", panels: Iterable["Axes"]) -> None:
     )
 
 
-def write_class_bars(stem: Path, iou: Mapping[str, Mapping[str, float]]) -> None:
+def write_class_bars(
+    stem: Path, iou: Mapping[str, Mapping[str, float]], title: str = "Classes at the best cells"
+) -> None:
     """IoU of each class that occurs, one bar for each name.
 
     Args:
         stem: path without suffix.
         iou: name -> class -> IoU 0..1, NaN for classes that do not occur.
+        title: of the picture.
     """
     every = next(iter(iou.values()))
     classes = [name for name in every if any(not np.isnan(each[name]) for each in iou.values())]
@@ -151,9 +162,35 @@ def write_class_bars(stem: Path, iou: Mapping[str, Mapping[str, float]]) -> None
         heights = [np.nan_to_num(100 * iou[name][each]) for each in classes]
         axes.bar(left, heights, width, color=colour, label=name)
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set(ylabel="IoU (%)", title="Classes at the best cells")
+    axes.set(ylabel="IoU (%)", title=title)
     axes.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    _save(figure, stem)
+
+
+def write_intervals(stem: Path, panels: Mapping[str, Mapping[str, Interval]]) -> None:
+    """Scores with their intervals, one row for each name, side by side for several scores.
+
+    Args:
+        stem: path without suffix.
+        panels: title -> name -> score and interval, -1..1; a line marks 0 where it is in sight.
+    """
+    rows = max(len(scores) for scores in panels.values())
+    figure = _empty_figure(1.5 + 4.5 * len(panels), 1.5 + 0.5 * rows)
+    for axes, (title, scores) in zip(figure.subplots(1, len(panels), squeeze=False)[0],
+                                     panels.items(), strict=True):  # fmt: skip
+        places, percents = np.arange(len(scores)), 100 * np.array(list(scores.values()))
+        values, low, high = percents.T
+        axes.errorbar(
+            values, places, xerr=[values - low, high - values], fmt="o", capsize=4,
+            color=COLOURS[0],
+        )  # fmt: skip
+        if low.min() < 0:
+            axes.axvline(0, color=GRAY, linewidth=1)
+        axes.set_yticks(places, list(scores))
+        axes.set_ylim(len(scores) - 0.5, -0.5)
+        axes.set(title=title, xlabel="%")
+        axes.grid(axis="x", alpha=0.3)
     _save(figure, stem)
 
 

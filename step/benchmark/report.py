@@ -19,7 +19,7 @@ from step.benchmark.rows import (
 )
 from step.benchmark.sets import NO_SALIENCY, SALIENT_WALK
 from step.common.scores import percent
-from step.common.table import table
+from step.common.table import table, table_of_known
 from voc12.published_sets import SCORES_OF
 
 COLUMNS = (
@@ -124,13 +124,8 @@ def _pair_table(results: Results) -> str:
         ])  # fmt: skip
     note = f"* {SCORES_OF}"
     lines = [f"WSSS-BED masks at their best thresholds, {len(results.sets.evaluated)} images"]
-    lines.append(_without_empty_columns(header, rows))
+    lines.append(table_of_known(header, rows))
     return "\n".join([*lines, note] if theirs else lines)
-
-
-def _without_empty_columns(header: list[str], rows: list[list[str]]) -> str:
-    kept = [i for i in range(len(header)) if any(row[i] != "-" for row in rows)]
-    return table([header[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def _with_spread(row: dict[str, Any] | None, name: str) -> str:

@@ -1,7 +1,13 @@
 """What is wrong with what a step is going to read: the dataset's checks, and one message of all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from misc.errors import UserError
+from misc.log import progress
+from misc.runtime import WorkerPool
+from misc.workspace import digest
+from step.common.scores import chunks
 from voc12.problems import (
     count_in_words,
     fit_problems,
@@ -12,15 +18,72 @@ from voc12.problems import (
     shorten,
 )
 
+if TYPE_CHECKING:
+    from step.run import Run
+
 __all__ = [
     "fit_problems",
     "image_problems",
+    "look_at_files",
     "map_problems",
     "misfits",
     "one_message",
     "problems_of",
     "shorten",
 ]
+
+T = TypeVar("T")
+
+
+def look_at_files(
+    run: "Run",
+    look: Callable[[T], str],
+    items: Mapping[str, T],
+    known: Mapping[str, Any],
+    desc: str,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What reading the files of images brings to light; what was sound before is not read again.
+
+    Args:
+        run: the run, which remembers what is sound.
+        look: what worker processes call with an item; what it returns is remembered of a sound one,
+            and of a bad one it raises UserError.
+        items: image id -> what `look` gets.
+        known: image id -> what the answer depends on, as JSON can hold it.
+        desc: what the progress bar says.
+
+    Returns:
+        image id -> what is wrong, in the order of `items`; image id of the others -> what `look`
+        returned.
+    """
+    keys = {image_id: digest(known[image_id]) for image_id in items}
+    remembered = run.fingerprints.remembered(list(keys.values()))
+    sound = {i: remembered[keys[i]] for i in items if keys[i] in remembered}
+    unread = [image_id for image_id in items if image_id not in sound]
+    if not unread:
+        return {}, sound
+    tasks = [(look, [(i, items[i]) for i in part]) for part in chunks(unread)]
+    problems: dict[str, str] = {}
+    learnt: dict[str, str] = {}
+    with WorkerPool(run.runtime.num_workers) as pool:
+        for bad, good in progress(pool.map(_look_at, tasks), desc=desc, total=len(tasks)):
+            problems |= bad
+            learnt |= good
+    run.fingerprints.remember({keys[image_id]: note for image_id, note in learnt.items()})
+    return {i: problems[i] for i in unread if i in problems}, sound | learnt
+
+
+def _look_at(
+    task: tuple[Callable[[T], str], list[tuple[str, T]]],
+) -> tuple[dict[str, str], dict[str, str]]:
+    look, items = task
+    problems, notes = {}, {}
+    for image_id, item in items:
+        try:
+            notes[image_id] = look(item)
+        except UserError as error:
+            problems[image_id] = error.message
+    return problems, notes
 
 
 def one_message(problems: Sequence[str]) -> str:

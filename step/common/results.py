@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from misc.cam_files import CamFolder, Cams, class_id_of, compare_with_tags, read_cams
 from misc.errors import UserError, some_images
 from misc.images import image_size
-from misc.log import progress
-from misc.runtime import WorkerPool
 from misc.workspace import Identity, Record, digest
-from step.common.checks import misfits, problems_of, shorten
-from step.common.scores import chunks
+from step.common.checks import look_at_files, misfits, problems_of, shorten
 from voc12.picture_sizes import IMAGE, PictureSizes, sizes_of
 
 if TYPE_CHECKING:
@@ -119,7 +116,7 @@ class ImagesMade(Made):
             return self.contents(ids)
         record = self.record if self.planned is None else self.planned
         known = (record.images if record is not None else None) or {}
-        # Commas part what is told of an image; what it follows from is one of its parts.
+        # As in `contents`: what it follows from is one of the parts.
         return {image_id: known.get(image_id, "").replace(",", "+") for image_id in ids}
 
     def contents(self, ids: Sequence[str]) -> Mapping[str, str]:
@@ -128,7 +125,8 @@ class ImagesMade(Made):
         paths = [self.folder.file(image_id, suffix) for image_id in ids for suffix in suffixes]
         found = self.run.fingerprints.of_all(paths, desc=f"fingerprints of {self.artefact.name}")
         count = len(suffixes)
-        return {i: ",".join(found[k * count : (k + 1) * count]) for k, i in enumerate(ids)}
+        # Commas part what is told of an image: all its files are one of the parts.
+        return {i: "+".join(found[k * count : (k + 1) * count]) for k, i in enumerate(ids)}
 
     def missing(self, ids: Sequence[str]) -> list[str]:
         """Those of `ids` whose files are not there."""
@@ -328,26 +326,11 @@ class CamsMade(ImagesMade):
         sizes, reader = sizes_of(self.run.dataset, IMAGE), self.reader
         files, contents = self.files(ids), self.contents(ids)
         read_as = [reader.cam_format, reader.cam_ids, reader.num_classes, *parts]
-        keys = {i: digest([contents[i], sizes[i], *read_as]) for i in ids}
-        notes = self.run.fingerprints.remembered(list(keys.values()))
-        classes = {i: _class_ids(notes[keys[i]]) for i in ids if keys[i] in notes}
-        unread = [image_id for image_id in ids if image_id not in classes]
-        if not unread:
-            return {}, classes
-        tasks = [
-            (reader, parts, [(i, files[i], sizes.path_of(i)) for i in part])
-            for part in chunks(unread)
-        ]
-        problems: dict[str, str] = {}
-        sound: dict[str, list[int]] = {}
-        with WorkerPool(self.run.runtime.num_workers) as pool:
-            looks = pool.map(_look_at_cams, tasks)
-            for bad, good in progress(looks, desc="checking CAMs", total=len(tasks)):
-                problems |= bad
-                sound |= good
-        learnt = {keys[i]: ",".join(map(str, class_ids)) for i, class_ids in sound.items()}
-        self.run.fingerprints.remember(learnt)
-        return problems, classes | sound
+        known = {i: [contents[i], sizes[i], *read_as] for i in ids}
+        items = {i: (reader, parts, files[i], sizes.path_of(i)) for i in ids}
+        problems, notes = look_at_files(self.run, _look_at_cams, items, known, "checking CAMs")
+        classes = {i: [int(word) for word in note.split(",") if word] for i, note in notes.items()}
+        return problems, classes
 
     def _numbering_problems(self, classes: Mapping[str, Sequence[int]]) -> list[str]:
         """What to say where the files have other classes than the images' tags.
@@ -378,24 +361,10 @@ class CamsMade(ImagesMade):
         return []
 
 
-def _class_ids(note: str) -> list[int]:
-    """Class ids as they were remembered."""
-    return [int(word) for word in note.split(",") if word]
-
-
-def _look_at_cams(
-    task: tuple[CamReader, tuple[str, ...], list[tuple[str, CamFile, Path]]],
-) -> tuple[dict[str, str], dict[str, list[int]]]:
-    """Image id -> what is wrong with these parts of its CAMs; of the others, the class ids."""
-    read, parts, items = task
-    problems, classes = {}, {}
-    for image_id, file, image_path in items:
-        try:
-            cams = read(file, image_size(image_path), *parts)
-            classes[image_id] = cams.class_ids.tolist()
-        except UserError as error:
-            problems[image_id] = str(error)
-    return problems, classes
+def _look_at_cams(item: tuple[CamReader, tuple[str, ...], CamFile, Path]) -> str:
+    """The class ids, after reading these parts of the CAMs of an image."""
+    read, parts, file, image_path = item
+    return ",".join(map(str, read(file, image_size(image_path), *parts).class_ids.tolist()))
 
 
 class WeightsMade(Made):

@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,11 @@ from misc.images import read_mask
 from misc.log import progress
 from misc.metrics import ConfusionMatrix, Scores
 from misc.runtime import WorkerPool
+from misc.workspace import ImageFolder
 from voc12.classes import class_indices
+
+if TYPE_CHECKING:
+    from step.run import Run
 
 IMAGES_A_TASK = 16
 
@@ -65,6 +69,30 @@ def score_masks(
     return content
 
 
+def score_both_masks(
+    run: "Run", folder: ImageFolder, ids: Sequence[str], eval_classes: Sequence[str], *, desc: str
+) -> dict[str, Any]:
+    """Scores of the masks of `ids` in a folder, before and after the CRF.
+
+    Returns:
+        images, miou, iou, fp, fn and, with the ending `_crf`, the same after the CRF.
+
+    Raises:
+        UserError: if a mask cannot be read or does not fit.
+    """
+    dataset = run.dataset
+    scores: dict[str, Any] = {"images": len(ids)}
+    with WorkerPool(run.runtime.num_workers) as pool:
+        for suffix in folder.suffixes:
+            ending = suffix.removesuffix(".png")
+            pairs = [(dataset.mask_path(i), folder.file(i, suffix)) for i in ids]
+            of_suffix = score_masks(
+                pool, pairs, dataset.class_names, eval_classes, desc=f"{desc}{ending}"
+            )
+            scores |= {f"{name}{ending}": value for name, value in of_suffix.items()}
+    return scores
+
+
 def _confusion(task: tuple[int, list[MaskPair]]) -> ConfusionMatrix:
     num_classes, pairs = task
     confusion = ConfusionMatrix(num_classes)
@@ -84,9 +112,9 @@ def scores_to_json(
     names = ("background", *class_names)
     content = {
         "miou": scores.miou,
-        "iou": _by_name(names, scores.iou),
-        "fp": _by_name(names, scores.fp),
-        "fn": _by_name(names, scores.fn),
+        "iou": by_name(names, scores.iou),
+        "fp": by_name(names, scores.fp),
+        "fn": by_name(names, scores.fn),
         "fp_foreground": scores.fp_foreground,
         "fn_foreground": scores.fn_foreground,
     }
@@ -129,7 +157,8 @@ def percent(score: float | None) -> str:
     return "-" if score is None else f"{100 * score:.1f}"
 
 
-def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+def by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Values by names, None for NaN."""
     pairs = zip(names, values.tolist(), strict=True)
     return {name: None if math.isnan(value) else value for name, value in pairs}
 

@@ -24,6 +24,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
     return "\n".join(text for line in lines for text in _wrapped(line, widths))
 
 
+def table_of_known(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
+) -> str:
+    """As `table`, without the columns that have nothing but a dash."""
+    kept = [i for i in range(len(header)) if any(row[i] != "-" for row in rows)]
+    return table([header[i] for i in kept], [[row[i] for i in kept] for row in rows], width)
+
+
 def _wrapped(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     parts = [
         textwrap.wrap(cell, width, break_on_hyphens=False) or [""]

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 from misc.errors import UserError
 from misc.workspace import Identity
-from step.artefacts import CAM_WEIGHTS, PSEUDO_MASKS
+from step.artefacts import CAM_WEIGHTS, PSEUDO_MASKS, REFINED_MASKS
 from step.common.checks import map_problems, problems_of
-from step.graph import Source
+from step.common.results import maker_of
+from step.graph import ImageFiles, Source
 from voc12.files import mask_paths
 from voc12.lists import VAL
 
 if TYPE_CHECKING:
     from step.run import Run
 
-GT, PSEUDO = "gt", "pseudo"
+GT, AUTO = "gt", "auto"
+MASKS_OF_A_WORD = {"pseudo": PSEUDO_MASKS, "refined": REFINED_MASKS}
 FLAG = "--seg_init"
 INIT_WORDS = ("imagenet", "none")
 
@@ -39,9 +41,20 @@ def images_to_segment(run: "Run") -> list[str]:
 
 @dataclass(frozen=True)
 class MasksToLearn(Source):
-    """`--seg_label_dir`: SBE's masks, the exact ones, or a folder's."""
+    """`--seg_label_dir`: the pseudo or the refined masks, the exact ones, or a folder's."""
 
     name: str = "the masks to learn from"
+
+    def word_or_path(self, run: "Run") -> str:
+        """What the flag says; of `auto` what it stands for in this run."""
+        labels = run.setting("seg_label_dir")
+        if labels != AUTO:
+            return labels
+        return "pseudo" if run.setting("sam_root") is None else "refined"
+
+    def artefact(self, run: "Run") -> ImageFiles | None:
+        """The masks of this run that are learnt from; None for others."""
+        return MASKS_OF_A_WORD.get(self.word_or_path(run))
 
     def paths(self, run: "Run", ids: Sequence[str]) -> dict[str, Path]:
         """The mask of each image.
@@ -49,12 +62,12 @@ class MasksToLearn(Source):
         Raises:
             UserError: if one of them is missing.
         """
-        labels = run.setting("seg_label_dir")
+        labels, artefact = self.word_or_path(run), self.artefact(run)
         if labels == GT:
             return {image_id: run.dataset.augmented_mask_path(image_id) for image_id in ids}
-        if labels == PSEUDO:
-            folder = PSEUDO_MASKS.path(run)
-            remedy = f"Run make_sem_seg with --infer_list {run.config.train_aug_list}"
+        if artefact is not None:
+            folder = artefact.path(run)
+            remedy = f"Run {maker_of(artefact)} with --infer_list {run.config.train_aug_list}"
         else:
             folder, remedy = Path(labels), "Put them there"
         try:
@@ -64,22 +77,24 @@ class MasksToLearn(Source):
 
     def describe(self, run: "Run") -> str:
         """What they are, in words."""
-        labels = run.setting("seg_label_dir")
-        words = {GT: "the exact masks", PSEUDO: f"pseudo masks, {PSEUDO_MASKS.path(run)}"}
-        return words.get(labels, labels)
+        labels, artefact = self.word_or_path(run), self.artefact(run)
+        if artefact is not None:
+            return f"{artefact.name.removeprefix('the ')}, {artefact.path(run)}"
+        return "the exact masks" if labels == GT else labels
 
     def path(self, run: "Run") -> Path | None:
-        is_pseudo = run.setting("seg_label_dir") == PSEUDO
-        return PSEUDO_MASKS.path(run) if is_pseudo else None
+        artefact = self.artefact(run)
+        return None if artefact is None else artefact.path(run)
 
     def shared(self, run: "Run") -> Identity | None:
-        is_pseudo = run.setting("seg_label_dir") == PSEUDO
-        return PSEUDO_MASKS.shared(run) if is_pseudo else None
+        artefact = self.artefact(run)
+        return None if artefact is None else artefact.shared(run)
 
     def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
-        """What each pseudo mask is made from; of other masks, their content."""
-        if run.setting("seg_label_dir") == PSEUDO:
-            return PSEUDO_MASKS.own(run, ids)
+        """What each of this run's masks is made from; of other masks, their content."""
+        artefact = self.artefact(run)
+        if artefact is not None:
+            return artefact.own(run, ids)
         paths = self.paths(run, ids)
         contents = run.fingerprints.of_all(
             list(paths.values()), desc=f"fingerprints of {self.name}"
@@ -87,8 +102,9 @@ class MasksToLearn(Source):
         return dict(zip(paths, contents, strict=True))
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
-        planned = run.ledger.get(PSEUDO_MASKS.path(run))
-        if run.setting("seg_label_dir") == PSEUDO and planned is not None:
+        path = self.path(run)
+        planned = None if path is None else run.ledger.get(path)
+        if planned is not None:
             ids = [image_id for image_id in ids if not planned.covers(image_id)]
         return problems_of(lambda: self.paths(run, ids)) or map_problems(
             run.dataset, self.paths(run, ids), "Training mask", "Choose another --seg_label_dir."

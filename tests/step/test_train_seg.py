@@ -498,7 +498,7 @@ def test_the_defaults_are_the_protocols() -> None:
     config: Any = full_config_class()()
     assert config.seg_backbone == "resnet101"
     assert config.seg_init == "imagenet"
-    assert config.seg_label_dir == "pseudo"
+    assert config.seg_label_dir == "auto"
     assert (config.seg_iters, config.seg_batch_size, config.seg_accumulation) == (20_000, 5, 2)
     assert (config.seg_crop, config.seg_rescale) == (321, (0.5, 0.75, 1.0, 1.25, 1.5))
     assert config.seg_pyramid == config.seg_test_scales == (1.0, 0.75, 0.5)

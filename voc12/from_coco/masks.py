@@ -1,7 +1,6 @@
 """Class masks from COCO's annotations: polygons, run lengths, crowds."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from misc.errors import UserError
+from misc.run_lengths import decode_run_lengths
 
 DRAWING_ORDER = (
     "crowd regions first, then every other annotation in the order of the file, later over earlier"
@@ -90,13 +90,10 @@ def segmented_pixels(segmentation: Any, size: tuple[int, int]) -> NDArray[np.boo
         if not polygons:
             return np.zeros(size, np.bool_)
         rle = coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
-    elif isinstance(segmentation, dict) and {"size", "counts"} <= segmentation.keys():
-        _check_run_lengths(segmentation, size)
-        plain = isinstance(segmentation["counts"], list)
-        rle = coco_mask.frPyObjects(segmentation, *size) if plain else segmentation
-    else:
-        raise UserError("its segmentation is neither polygons nor run lengths")
-    return coco_mask.decode(rle).astype(np.bool_)
+        return coco_mask.decode(rle).astype(np.bool_)
+    if isinstance(segmentation, dict) and {"size", "counts"} <= segmentation.keys():
+        return decode_run_lengths(segmentation, size)
+    raise UserError("its segmentation is neither polygons nor run lengths")
 
 
 def _checked_polygon(polygon: Any) -> list[float]:
@@ -110,39 +107,3 @@ def _checked_polygon(polygon: Any) -> list[float]:
     if not max(outline, reach) <= MAX_OUTLINE:  # NaN is neither
         raise UserError(f"a polygon is longer than {MAX_OUTLINE} pixels or has a NaN")
     return polygon
-
-
-def _check_run_lengths(rle: Mapping[str, Any], size: tuple[int, int]) -> None:
-    """Refuse what does not cover the image exactly: pycocotools would show memory at random."""
-    if rle["size"] != list(size):
-        raise UserError(
-            f"its run lengths are for size {rle['size']}, but its image is {list(size)}"
-        )
-    counts = rle["counts"]
-    if isinstance(counts, str):
-        counts = _run_lengths(counts)
-    if not isinstance(counts, list) or any(type(n) is not int or n < 0 for n in counts):
-        raise UserError(
-            "its run lengths are neither a list of counts from 0 nor a compressed string"
-        )
-    if sum(counts) != size[0] * size[1]:
-        raise UserError(f"its run lengths cover {sum(counts)} of {size[0] * size[1]} pixels")
-
-
-def _run_lengths(compressed: str) -> list[int]:
-    """Run lengths of COCO's compressed form.
-
-    Five bits per character from '0', lowest first, bit 5 for more to come, two's complement; from
-    the fourth run on, what is stored is the difference to the run before the last.
-    """
-    codes = [ord(character) - ord("0") for character in compressed]
-    if any(not 0 <= code < 64 for code in codes) or (codes and codes[-1] & 0x20):
-        raise UserError("its compressed run lengths are damaged")
-    ends = [0, *(i + 1 for i, code in enumerate(codes) if not code & 0x20)]
-    lengths: list[int] = []
-    for start, end in pairwise(ends):
-        value = sum((codes[i] & 0x1F) << 5 * (i - start) for i in range(start, end))
-        if codes[end - 1] & 0x10:
-            value -= 1 << 5 * (end - start)
-        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-    return lengths
