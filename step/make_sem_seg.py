@@ -34,7 +34,7 @@ class Settings:
 
     sem_seg_scores: str = setting(
         WALK, "what masks are made of: walk (the scores after the random walk) or cam (the CAMs)",
-        (WALK, CAM), in_short_help=True,
+        (WALK, CAM),
     )  # fmt: skip
     sem_seg_rule: str = setting(
         THRESHOLD,

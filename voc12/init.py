@@ -197,7 +197,7 @@ def left_to_do(root: Path) -> list[str]:
             f"delete it where the image shows none"
         )
     if not (root / "Sal").is_dir():
-        lines.append("put saliency maps into Sal, <id>.png, or run without them")
+        lines.append("put saliency maps into Sal, <id>.png, or have them made with --saliency make")
     return lines
 
 

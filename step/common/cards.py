@@ -138,7 +138,8 @@ class _Origin:
             said = Notes.read(notes)
             self.starts.append(f"DeepLab-v2: {said.initialisation}")
             self.labels.append(said.labels)
-        ours = {artefact.name for artefact in all_artefacts()}
+        # A dataset has saliency maps of its own.
+        ours = {artefact.name for artefact in all_artefacts()} - {SALIENCY_MAPS.name}
         for name, identity in record.inputs.items():
             is_word = identity.content in INIT_WORDS
             if name == PRETRAINED_BACKBONE.name:
