@@ -143,7 +143,7 @@ def _difference_table(differences: Sequence[Interval], args: argparse.Namespace)
 
 
 def _signed(score: float) -> str:
-    return f"{100 * score:+.1f}"
+    return f"{round(100 * score, 1) + 0.0:+.1f}"  # no -0.0
 
 
 def _class_tables(scores: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -28,7 +28,7 @@ def resampled_mious(counts: NDArray[np.integer], resamples: int, seed: int) -> N
     """Mean IoU of several sets of masks on images drawn with replacement, the same for all sets.
 
     The score of a resample is that of its confusion matrix summed over the drawn images, not a mean
-    of scores of images.
+    of scores of images. A class that no drawn image shows is left out of it.
 
     Args:
         counts: (A,N,3,C), of A sets of masks and N images, as `ConfusionMatrix.counts` gives them.
