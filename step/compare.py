@@ -60,15 +60,15 @@ def compare(args: argparse.Namespace) -> str:
             "folders": {
                 folder.name: {
                     "masks": str(folder.path), "suffix": folder.suffix, **of_folder,
-                    "interval": mious[k]._asdict(), "card": cards[k],
-                    "minus_first": differences[k - 1]._asdict() if k else None,
+                    "strict_interval": mious[k]._asdict(), "card": cards[k],
+                    "strict_minus_first": differences[k - 1]._asdict() if k else None,
                 }
                 for k, (folder, of_folder) in enumerate(zip(folders, scores, strict=True))
             },
         }  # fmt: skip
         write_json(args.to / COMPARE_NAME, content)
         _write_pictures(args.to, folders, scores, mious, differences)
-    header = ["", "masks", *HEADER, "95 % interval"]
+    header = ["", "masks", *HEADER, "strict, 95 % interval"]
     rows = [
         [letter, folder.name, *headline(of_folder), f"{percent(miou.low)} to {percent(miou.high)}"]
         for letter, folder, of_folder, miou in zip(LETTERS, folders, scores, mious, strict=False)

@@ -1,6 +1,6 @@
 """Score the walked scores against the exact masks, at SBE's background threshold and at the best.
 
-These are the masks of `make_sem_seg` before the CRF, at every threshold in one pass.
+These are SBE's masks before the CRF, at every threshold in one pass.
 """
 
 from collections.abc import Mapping

@@ -146,47 +146,69 @@ class MakeSemSeg(ImageStep):
             )
             for i in work.ids
         ]
-        part = "high_res"
-        rule: Any = partial(_by_threshold, background_score=sem_seg_bg_thres)
         if by_saliency:
-            rule = partial(
-                _by_saliency,
+            read = partial(
+                _read_salient,
+                read=scores.reader,
                 act_thres=sem_seg_act_thres,
                 sal_thres=sem_seg_sal_thres,
                 ignore=sem_seg_ignore,
             )
-        elif is_walk:
-            part = "cam"
-            rule = partial(_by_threshold_of_walk, background_score=sem_seg_bg_thres)
+        else:
+            read = partial(_read, read=scores.reader, part="cam" if is_walk else "high_res")
         yield from map_with_crf(
             run.runtime,
             items,
-            read=partial(_read, read=scores.reader, part=part),
-            make=partial(_make, rule=rule, crf=crf),
+            read=read,
+            make=partial(_make, background_score=sem_seg_bg_thres, crf=crf),
             write=partial(_write, work.files),
             crf=crf,
         )
 
 
 def _read(item: Item, *, read: CamReader, part: str) -> dict[str, Any]:
-    """Image, classes, their scores and saliency of one image."""
+    """Image, classes and one part of their scores, `cam` or `high_res`."""
     import torch
 
     image = read_image(item.image_path)
     cams = read(item.score_file, (image.shape[0], image.shape[1]), part)
-    inputs = {
+    return {
         "image_id": item.image_id,
         "image": image,
         "class_ids": cams.class_ids,
         # A copy, since torch warns of sharing memory that numpy holds read-only.
-        "scores": torch.tensor(getattr(cams, part)),
+        part: torch.tensor(getattr(cams, part)),
     }
-    if item.saliency_path is not None:
-        inputs["saliency"] = read_saliency(item.saliency_path)
-    return inputs
 
 
-def _make(inputs: dict[str, Any], *, rule: Any, crf: str, device: "torch.device") -> Masks:
+def _read_salient(
+    item: Item, *, read: CamReader, act_thres: float, sal_thres: float, ignore: bool
+) -> dict[str, Any]:
+    """Image, classes, and the regions that saliency and the scores make."""
+    from misc.wsss_bed import make_wsss_bed_mask
+
+    assert item.saliency_path is not None
+    image = read_image(item.image_path)
+    cams = read(item.score_file, (image.shape[0], image.shape[1]), "high_res")
+    regions = make_wsss_bed_mask(
+        cams.high_res,
+        np.arange(1, len(cams.class_ids) + 1),
+        read_saliency(item.saliency_path),
+        act_thres=act_thres,
+        sal_thres=sal_thres,
+        ignore=ignore,
+    )
+    return {
+        "image_id": item.image_id,
+        "image": image,
+        "class_ids": cams.class_ids,
+        "regions": regions,
+    }
+
+
+def _make(
+    inputs: dict[str, Any], *, background_score: float, crf: str, device: "torch.device"
+) -> Masks:
     """The masks of one image, made on `device`."""
     import torch
 
@@ -194,7 +216,7 @@ def _make(inputs: dict[str, Any], *, rule: Any, crf: str, device: "torch.device"
     from misc.crf import MASK_CRF, DenseCrf
 
     image, class_ids = inputs["image"], np.asarray(inputs["class_ids"])
-    regions = rule(inputs["scores"].to(device, non_blocking=True), inputs)
+    regions = _regions(inputs, background_score, device)
     field = DenseCrf(image, MASK_CRF, backend=crf, device=device)
     smoothed = field.from_labels(regions, len(class_ids) + 1, unsure=UNSURE)
     both = torch.stack([regions, smoothed.to(regions.device)]).cpu().numpy()
@@ -202,41 +224,21 @@ def _make(inputs: dict[str, Any], *, rule: Any, crf: str, device: "torch.device"
     return Masks(inputs["image_id"], before, after)
 
 
-def _by_threshold(
-    scores: "torch.Tensor", _inputs: dict[str, Any], *, background_score: float
+def _regions(
+    inputs: dict[str, Any], background_score: float, device: "torch.device"
 ) -> "torch.Tensor":
-    from misc.pseudo_mask import regions_above
-
-    return regions_above(scores, background_score)
-
-
-def _by_threshold_of_walk(
-    scores: "torch.Tensor", inputs: dict[str, Any], *, background_score: float
-) -> "torch.Tensor":
-    """SBE's rule, of the scores at stride 4."""
-    from misc.pseudo_mask import scores_to_regions
-
-    height, width = inputs["image"].shape[:2]
-    return scores_to_regions(scores, (height, width), background_score)
-
-
-def _by_saliency(
-    scores: "torch.Tensor", inputs: dict[str, Any], *, act_thres: float, sal_thres: float,
-    ignore: bool,
-) -> "torch.Tensor":  # fmt: skip
+    """Indices of the classes (H,W), 0 background: as they were read, or by the threshold."""
     import torch
 
-    from misc.wsss_bed import make_wsss_bed_mask
+    from misc.pseudo_mask import regions_above, scores_to_regions
 
-    mask = make_wsss_bed_mask(
-        scores.cpu().numpy(),
-        np.arange(1, len(scores) + 1),
-        np.asarray(inputs["saliency"]),
-        act_thres=act_thres,
-        sal_thres=sal_thres,
-        ignore=ignore,
-    )
-    return torch.from_numpy(mask).to(scores.device)
+    if "regions" in inputs:
+        return torch.as_tensor(inputs["regions"]).to(device, non_blocking=True)
+    if "cam" in inputs:
+        size = (inputs["image"].shape[0], inputs["image"].shape[1])
+        scores = inputs["cam"].to(device, non_blocking=True)
+        return scores_to_regions(scores, size, background_score)
+    return regions_above(inputs["high_res"].to(device, non_blocking=True), background_score)
 
 
 def _write(folder: ImageFolder, masks: Masks) -> None:

@@ -119,7 +119,7 @@ def _write(work: Work, read: dict[str, Any], scores: np.ndarray, cam_dtype: str)
     class_ids = np.asarray(read["class_ids"])
     cams = Cams(class_ids, scores, np.zeros((len(class_ids), 0, 0), np.float32))
     with atomic_write(work.files.file(read["image_id"])) as file:
-        write_irn(file, cams, cam_dtype, high_res=False)
+        write_irn(file, cams, cam_dtype, high_res=False, walked=True)
 
 
 def _not_finite(run: "Run", image_id: str) -> UserError:

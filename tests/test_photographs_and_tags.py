@@ -17,7 +17,7 @@ from voc12.image_labels import class_ids_of, read_tags
 from voc12.lists import split_ids
 
 FLAGS = [
-    "--eval_cam_pass=no", "--eval_sem_seg_pass=no", "--backbone=squeezenet1_0",
+    "--backbone=squeezenet1_0",
     "--cam_momentum=0.9", "--cam_learning_rate=0.01", "--cam_num_epoches=2", "--cam_crop_size=224",
     "--cam_resize_long=224,320", "--cam_scales=1", "--bes_momentum=0.9", "--bes_num_epoches=1",
     "--bes_crop_size=224", "--device=cpu",

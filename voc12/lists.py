@@ -110,7 +110,9 @@ def split_ids(
     if path.exists() or split != TRAIN_AUG:
         return read_list(path, dataset)
     if is_voc12(dataset):
-        ids, where = read_list(shipped_list(TRAIN_AUG)), "VOC 2012, which come with this project"
+        left_out = set(val_ids_if_any(dataset, val))
+        ids = [i for i in read_list(shipped_list(TRAIN_AUG)) if i not in left_out]
+        where = "VOC 2012, which come with this project"
     else:
         ids, where = augmented_ids(dataset, val), "SegmentationClassAug"
     if ids:

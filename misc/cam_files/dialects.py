@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from misc.cam_files.irn import Cams
+from misc.cam_files.irn import WALKED, Cams
 from misc.cam_files.maps import (
     MAX_VALUE,
     OTHER_FORMAT,
@@ -173,11 +173,11 @@ def _detect_pot_or_sfc(record: dict[Any, Any]) -> str:
 
 
 def _marks_of_sfc(arrays: list[np.ndarray], background: int | None) -> tuple[bool, bool]:
-    """Whether the foreground of one of `arrays` (K+1,H,W) is doubled, and a background raised."""
+    """Whether one of `arrays` (K+1,H,W) has a doubled foreground, and all a raised background."""
     rows = [k for k in range(len(arrays[0])) if k != background]
     is_doubled = any(bool((maps[rows] > MAX_VALUE).any()) for maps in arrays)
     lowest = SFC_BACKGROUND - 1e-3
-    is_raised = background is not None and any(
+    is_raised = background is not None and all(
         bool((maps[background] >= lowest).all()) for maps in arrays
     )
     return is_doubled, is_raised
@@ -287,7 +287,7 @@ def _read_fields(record: dict[Any, Any], layout: Layout, wanted: Wanted) -> Cams
             stored = record[field].read()
             in_order = stored if rows == list(range(len(stored))) else stored[rows]
             maps[part] = checked_maps(in_order, field)
-    return complete_cams(ids, maps, wanted)
+    return complete_cams(ids, maps, wanted, walked=record.get(WALKED) is True)
 
 
 def _read_sfc(record: dict[Any, Any], wanted: Wanted) -> Cams:

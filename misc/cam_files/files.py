@@ -111,7 +111,14 @@ def cam_path(folder: Path, image_id: str) -> Path:
     return folder / f"{image_id}.npy"
 
 
-def write_irn(file: BinaryIO, cams: Cams, dtype: str = "float32", *, high_res: bool = True) -> None:
+def write_irn(
+    file: BinaryIO,
+    cams: Cams,
+    dtype: str = "float32",
+    *,
+    high_res: bool = True,
+    walked: bool = False,
+) -> None:
     """Write `cams` as IRN, BES and SBE exchange them; equal CAMs give equal bytes.
 
     Args:
@@ -119,8 +126,9 @@ def write_irn(file: BinaryIO, cams: Cams, dtype: str = "float32", *, high_res: b
         cams: both parts; their values are rounded to `dtype`.
         dtype: one of CAM_DTYPES.
         high_res: write the full-size maps too; `read_cams` derives them where they are missing.
+        walked: they are scores of a random walk, whose cells are exactly 4 pixels wide.
     """
-    file.write(irn_record_bytes(cams, dtype, high_res=high_res))
+    file.write(irn_record_bytes(cams, dtype, high_res=high_res, walked=walked))
 
 
 class CamFolder:

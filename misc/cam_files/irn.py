@@ -11,6 +11,8 @@ from misc.untrusted import TORCH_MAGIC, TORCH_PROTOCOL
 
 CAM_DTYPES = ("float32", "float16")
 HIGH_RES_MULTIPLE = 16
+STRIDE = 4  # of the small maps
+WALKED = "walked"  # the field that marks scores of a random walk
 MAX_EPSILON = 1e-5  # a class is divided by its maximum plus this
 FRAME_BYTES = 1000  # of a file, beside its maps
 NONE, TRUE, FALSE = b"N", b"\x88", b"\x89"
@@ -49,7 +51,7 @@ class Cams:
 
 def stride4_size(image_size: tuple[int, int]) -> tuple[int, int]:
     """(h,w) of the stride-4 map of an image of `image_size` (H,W)."""
-    return (image_size[0] - 1) // 4 + 1, (image_size[1] - 1) // 4 + 1
+    return (image_size[0] - 1) // STRIDE + 1, (image_size[1] - 1) // STRIDE + 1
 
 
 def padded_size(image_size: tuple[int, int]) -> tuple[int, int]:
@@ -67,12 +69,14 @@ def cam_file_bytes(
     return num_classes * pixels * np.dtype(dtype).itemsize + FRAME_BYTES
 
 
-def irn_record_bytes(cams: Cams, dtype: str = "float32", *, high_res: bool = True) -> bytes:
+def irn_record_bytes(
+    cams: Cams, dtype: str = "float32", *, high_res: bool = True, walked: bool = False
+) -> bytes:
     """The .npy file of `cams` that IRN, BES and their kin read; equal CAMs give equal bytes.
 
     A pickled dict: keys torch int64 (K,) from 0, cam torch float32, high_res numpy float32; both
     of the smaller `dtype` float16 if asked for, and high_res left out if it is False (its
-    readers then have to derive it, as ours do).
+    readers then have to derive it, as ours do). A further field marks scores of a random walk.
     numpy's and torch's own pickles hold addresses and the names of this version's modules; these
     are written opcode by opcode, with names that numpy 1 and 2 and torch from 0.4 on know.
     """
@@ -90,6 +94,8 @@ def irn_record_bytes(cams: Cams, dtype: str = "float32", *, high_res: bool = Tru
     if high_res:
         numbers = cams.high_res.astype(f"<{code}").tobytes()
         fields += [_text("high_res"), _array(code, b"<", cams.high_res.shape, _bytes(numbers), 0)]
+    if walked:
+        fields += [_text(WALKED), TRUE]
     record = b"](}(" + b"".join(fields) + b"ue"
     return header.getvalue() + PROTOCOL_3 + _array("O8", b"|", (), record, 63) + STOP
 

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from misc.cam_files.irn import MAX_EPSILON, Cams, padded_size, stride4_size
+from misc.cam_files.irn import MAX_EPSILON, STRIDE, Cams, padded_size, stride4_size
 from misc.cam_files.numbering import (
     COCO91,
     CONTIGUOUS,
@@ -157,25 +157,32 @@ def derive_cam(high_res: np.ndarray) -> np.ndarray:
     return maps / np.where(highest > 0, highest, 1)
 
 
-def derive_high_res(cam: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def derive_high_res(
+    cam: np.ndarray, image_size: tuple[int, int], *, walked: bool = False
+) -> np.ndarray:
     """The full-size maps (K,H,W) of stride-4 maps (K,h,w), each class divided by its maximum.
 
     Enlarged and divided as `net.cam.combine_scales` does it with the network's maps: bilinearly to
     the padded size, then cut. It has the maps of every scale to start from, this their sum at
-    stride 4.
+    stride 4. Scores of a walk (`walked`) lie on the boundary network's grid instead, whose cells
+    are exactly 4 pixels wide.
     """
-    padded = resize(cam, padded_size(image_size))
+    grid = (STRIDE * cam.shape[1], STRIDE * cam.shape[2])
+    padded = resize(cam, grid if walked else padded_size(image_size))
     maps = padded[:, : image_size[0], : image_size[1]]
     return maps / (maps.max(axis=(1, 2), keepdims=True) + np.float32(MAX_EPSILON))
 
 
-def complete_cams(class_ids: np.ndarray, maps: Mapping[str, np.ndarray], wanted: Wanted) -> Cams:
+def complete_cams(
+    class_ids: np.ndarray, maps: Mapping[str, np.ndarray], wanted: Wanted, *, walked: bool = False
+) -> Cams:
     """The record of the wanted parts from the maps that a file had.
 
     Args:
         class_ids: int64 (K,), ascending.
         maps: part -> float32 (K,h,w) in the order of `class_ids`; may be empty if K = 0.
         wanted: image size and parts; one that is missing is derived from the other.
+        walked: they are scores of a random walk.
     """
     parts = {part: np.zeros((len(class_ids), 0, 0), np.float32) for part in PARTS}
     for part in wanted.parts:
@@ -186,5 +193,5 @@ def complete_cams(class_ids: np.ndarray, maps: Mapping[str, np.ndarray], wanted:
         elif part == "cam":
             parts[part] = derive_cam(maps["high_res"])
         else:
-            parts[part] = derive_high_res(maps["cam"], wanted.image_size)
+            parts[part] = derive_high_res(maps["cam"], wanted.image_size, walked=walked)
     return Cams(class_ids, parts["cam"], parts["high_res"])

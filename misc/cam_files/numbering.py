@@ -127,7 +127,9 @@ def compare_with_tags(
     if num_classes == NUM_COCO_CLASSES:
         candidates.append(BY_CATEGORY if cam_ids == CONTIGUOUS else NOT_BY_CATEGORY)
     explained = {
-        each: sum(each.meant(classes[i]) <= set(tags[i]) for i in known) for each in candidates
+        # A file that would have no class at all says nothing.
+        each: sum(set() < each.meant(classes[i]) <= set(tags[i]) for i in known)
+        for each in candidates
     }
     best = max(explained, key=lambda each: explained[each])
     more = explained[best] - (len(known) - len(strange))

@@ -9,7 +9,7 @@ from typing import Any
 from misc.config import plain
 from misc.workspace import read_json
 from misc.wsss_bed import GridScores, loss_of, transfer_losses
-from step.benchmark.sets import Sets, Trained, trained_variants
+from step.benchmark.sets import Sets, Trained, sbe_steps, trained_variants
 from step.common.scores import percent, spread
 from voc12.classes import class_indices
 from voc12.published_sets import find_published, published
@@ -112,7 +112,8 @@ def sbe_rows(results: Results) -> Iterator[dict[str, Any]]:
 def _other_settings(trained: Trained, earlier: dict[str, Any]) -> list[str]:
     """Settings that an earlier run had differently."""
     run = trained.run
-    of_steps = [name for step in trained.steps for name in step.setting_names(run)]
+    steps = (*sbe_steps(), *trained.steps)  # the salient walk has its walk from SBE
+    of_steps = [name for step in steps for name in step.setting_names(run)]
     names = [n for n in (*of_steps, *SHARED_INPUTS) if n not in NOT_SHARED]
     now = {name: plain(getattr(run.config, name)) for name in dict.fromkeys(names)}
     return [name for name, value in now.items() if earlier.get(name) != value]

@@ -108,6 +108,16 @@ def of_sets(cams: MapSet, saliency: MapSet) -> dict[str, Any]:
     }
 
 
+def sbe_steps() -> list[Step]:
+    """The steps of SBE after the CAMs."""
+    return [step_named(name) for name in SBE_STEPS]
+
+
+def mask_steps() -> list[Step]:
+    """The last of them, which make masks of walked scores."""
+    return [step_named(name) for name in MASK_STEPS]
+
+
 @dataclass(frozen=True)
 class Trained:
     """SBE, BES or the salient walk of one pair of sets and one seed.
@@ -132,7 +142,7 @@ class Trained:
     @property
     def steps(self) -> list[Step]:
         """The steps after the CAMs; the salient walk has those before its masks from SBE."""
-        return [step_named(name) for name in (MASK_STEPS if self.ending else SBE_STEPS)]
+        return mask_steps() if self.ending else sbe_steps()
 
     @property
     def nodes(self) -> list[Node]:

@@ -38,7 +38,7 @@ FIELDS = {
 }
 # Besides results of this project, what says which supervision there was.
 DECIDING = (PRETRAINED_BACKBONE.name, START.name, MASKS_TO_LEARN.name)
-THRESHOLDS = ("_thres", "_share")  # end the names of such settings
+THRESHOLDS = ("_thres", "_share", "theta_scale", "theta_diff", "beta", "sem_seg_rule")  # end them
 
 Card = dict[str, str]
 

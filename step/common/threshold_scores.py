@@ -35,7 +35,7 @@ def score_at_thresholds(
     """Scores of argmax([threshold, maps]) over `work.ids`.
 
     Returns:
-        miou, iou and the rest at `threshold`; the best threshold of 0.01 to 0.99 with its miou,
+        miou, iou and the rest at `threshold`; the best of that and 0.01 to 0.99 with its miou,
         which was chosen on these very images and is therefore too high; the curve.
     """
     run, dataset = work.run, work.run.dataset

@@ -41,10 +41,10 @@ def test_folders_are_scored_and_differ_from_the_first(
     found = compare(root, tmp_path / "to", *folders)["folders"]
     miou = (8 / 10 + 1 + 1 / 2) / 3
     assert list(found) == ["half", "exact"]
-    assert found["half"]["miou"] == found["half"]["interval"]["value"] == pytest.approx(miou)
-    assert found["half"]["minus_first"] is None
+    assert found["half"]["miou"] == found["half"]["strict_interval"]["value"] == pytest.approx(miou)
+    assert found["half"]["strict_minus_first"] is None
     assert found["exact"]["miou"] == 1
-    difference = found["exact"]["minus_first"]
+    difference = found["exact"]["strict_minus_first"]
     assert difference["value"] == pytest.approx(1 - miou)
     # Two images: both are drawn, or one twice. Image a alone has no difference; b alone has
     # background 4/6 and spoon 1/2.
@@ -71,12 +71,16 @@ def test_a_folder_does_not_differ_from_itself_and_the_seed_decides(
 ) -> None:
     words = [folders[0], f"again={folders[0]}", folders[1]]
     found = compare(root, tmp_path / "a", *words, "--resamples=7")
-    assert found["folders"]["again"]["minus_first"] == {"value": 0, "low": 0, "high": 0}
+    assert found["folders"]["again"]["strict_minus_first"] == {"value": 0, "low": 0, "high": 0}
     assert (found["resamples"], found["seed"]) == (7, 0)
     assert compare(root, tmp_path / "b", *words, "--resamples=7") == found
     other = compare(root, tmp_path / "c", *words, "--resamples=7", "--seed=2")
-    assert other["folders"]["exact"]["interval"] == found["folders"]["exact"]["interval"]
-    assert other["folders"]["half"]["interval"] != found["folders"]["half"]["interval"]
+    assert (
+        other["folders"]["exact"]["strict_interval"] == found["folders"]["exact"]["strict_interval"]
+    )
+    assert (
+        other["folders"]["half"]["strict_interval"] != found["folders"]["half"]["strict_interval"]
+    )
 
 
 def test_differences_count_ignored_pixels_as_wrong(
@@ -85,7 +89,7 @@ def test_differences_count_ignored_pixels_as_wrong(
     ignoring = write_masks(tmp_path / "ignoring", {**TRUTH, "b": [[2, 255, 0, 0], [2, 255, 0, 0]]})
     found = compare(root, tmp_path / "to", folders[1], str(ignoring))["folders"]["ignoring"]
     assert found["miou"] == 1
-    assert found["minus_first"]["value"] == pytest.approx((1 + 1 + 1 / 2) / 3 - 1)
+    assert found["strict_minus_first"]["value"] == pytest.approx((1 + 1 + 1 / 2) / 3 - 1)
     assert "which flatters" in capsys.readouterr().out
 
 

@@ -114,3 +114,21 @@ def test_masks_change_by_few_pixels_even_of_noise(
         for maps in (cams.high_res, again.high_res)
     ]
     assert float((masks[0] != masks[1]).mean()) < most
+
+
+@pytest.mark.parametrize(("walked", "edge"), [(True, 400), (False, 410)])
+def test_walked_scores_are_enlarged_on_the_grid_of_the_boundary_network(
+    tmp_path: Path, walked: bool, edge: int
+) -> None:
+    """Its cells are 4 pixels wide, while 125 cells of a CAM are the 512 pixels that 500 become."""
+    cam = np.zeros((1, 94, 125), np.float32)
+    cam[..., :100] = 0.5
+    path = tmp_path / "a.npy"
+    with open(path, "wb") as file:
+        cams = Cams(np.array([3]), cam, np.zeros((1, 0, 0), np.float32))
+        write_irn(file, cams, high_res=False, walked=walked)
+    read = read_cams(path, (375, 500), num_classes=20)
+    assert read.high_res.max() == pytest.approx(1, abs=1e-4)
+    (above,) = np.flatnonzero(np.diff((read.high_res[0, 200] > 0.5).astype(int)))
+    assert abs(above + 1 - edge) <= 1
+    np.testing.assert_array_equal(read.cam, cam)

@@ -125,6 +125,7 @@ def test_without_the_flag_what_is_there_and_alike_is_shown(
     assert of_networks(shown) == of_networks(compared)
     other = run(tiny_dataset, out_dir, *flags, "--beta=3", "--theta_diff=0.2")
     assert of_networks(other) == []
+    assert not [row for row in content_of(other)["rows"] if row["method"] == "salient_walk"]
     assert "made with a different theta_diff, beta" in other.stderr
 
 
