@@ -308,11 +308,6 @@ def run_arguments(args: argparse.Namespace) -> Config:
         asked = [first] if first.runs_unasked(config) else all_steps()
         passes = {step.name: True for step in asked} | passes
     steps = requested_steps(config, args.steps, passes, is_demo=is_demo)
-    if args.steps is None and not (is_demo or has_exact_masks(config)):
-        logger.info(
-            "Nothing is scored: %s has no folder SegmentationClass with exact masks.",
-            config.voc12_root,
-        )
 
     def nodes_of(run: Run) -> list[Node]:
         chosen = steps if first is None else with_followers(run, first, steps)
@@ -331,6 +326,11 @@ def run_arguments(args: argparse.Namespace) -> Config:
         return config
     if not is_demo:
         require_photographs(config.require_root())
+        if args.steps is None and not has_exact_masks(config):
+            logger.info(
+                "Nothing is scored: %s has no folder SegmentationClass with exact masks.",
+                config.voc12_root,
+            )
     prepare_workers(config.num_workers)
     if is_demo and not args.plan:
         _draw(config)

@@ -18,7 +18,7 @@ from misc.errors import UserError
 from misc.metrics import interval, miou_of_counts, resampled_mious
 from misc.workspace import write_json
 from step.benchmark.plots import Interval, write_class_bars, write_intervals
-from step.common.cards import Card, read_card
+from step.common.cards import NOT_STATED, Card, read_card
 from step.common.mask_scores import (
     HEADER,
     FolderScores,
@@ -139,7 +139,7 @@ def _difference_table(differences: Sequence[Interval], args: argparse.Namespace)
         f"A paired bootstrap over images ({args.resamples} resamples, seed {args.seed}), with 255 "
         "as wrong: it tells\nhow much the choice of images matters, not that of training seeds."
     )
-    return table(["difference", "mIoU", "95 % interval"], rows) + "\n" + note
+    return table(["difference", "strict mIoU", "95 % interval"], rows) + "\n" + note
 
 
 def _signed(score: float) -> str:
@@ -164,6 +164,8 @@ def _card_table(cards: Sequence[Card]) -> str:
     """The fields in which the cards differ."""
     differing = [name for name in cards[0] if len({card[name] for card in cards}) > 1]
     if not differing:
+        if set(cards[0].values()) == {NOT_STATED}:
+            return "No folder has a card that states anything: see --card_template of step.score."
         return "The cards of all folders say the same."
     rows = []
     for name in differing:

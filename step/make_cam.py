@@ -1,7 +1,8 @@
 """Class activation maps of every image, over several scales and their mirror images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from misc.cam_files import CAM_DTYPES, Cams, write_irn
@@ -29,6 +30,15 @@ class Settings:
     )
 
 
+def _files_in(folder: Path) -> list[str]:
+    """Names of the files that somebody put there."""
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith(".") and path.suffix != ".json"
+    )
+
+
 class MakeCam(ImageStep):
     """The classifier's maps of the tagged classes, summed over scales and mirror images."""
 
@@ -39,6 +49,18 @@ class MakeCam(ImageStep):
 
     def images(self, run: "Run") -> list[str]:
         return run.cam_ids
+
+    def problems(self, run: "Run", todo: Sequence[str]) -> list[str]:
+        """A folder of something else that was named as that of CAMs."""
+        made = CAMS.made(run)
+        path = made.folder.path
+        others = [] if made.listing is None or made.listing.ids() else _files_in(path)
+        if not others:
+            return []
+        return [
+            f"--{CAMS.flag} {path} holds files ({others[0]}), but none is a CAM. Name the folder "
+            "that has them, or another one to have them made. Masks go to --seg_label_dir."
+        ]
 
     def make(
         self,

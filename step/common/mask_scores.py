@@ -143,7 +143,8 @@ class MaskFolder:
         if missing := [image_id for image_id in ids if not files[image_id].is_file()]:
             raise UserError(
                 f"{path} lacks the masks of {some_images(missing)}, such as "
-                f"{files[missing[0]].name}. Add them, or choose another --suffix or --split."
+                f"{files[missing[0]].name}. Add them, or choose another --suffix or "
+                "--split, which may be a file with the ids that are there."
             )
         return MaskFolder(name or path.name or str(path), path, suffix, files)
 

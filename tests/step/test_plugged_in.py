@@ -97,6 +97,20 @@ def test_the_wrong_dialect_is_refused_with_the_path(
     assert str(folder) in done.stderr
 
 
+def test_a_folder_of_masks_is_not_taken_for_one_to_write_cams_into(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    shutil.copytree(finished_run.out_dir / "sem_seg", masks)
+    done = run(tiny_dataset, tmp_path / "out", f"--cam_out_dir={masks}", "--plan")
+    assert f"--cam_out_dir {masks} holds files (2007_000001.png), but none is a CAM" in done.stdout
+    refused = run(tiny_dataset, tmp_path / "out", f"--cam_out_dir={masks}")
+    assert refused.status == 2
+    assert not list(masks.glob("*.npy"))
+    elsewhere = run(tiny_dataset, tmp_path / "out", f"--cam_out_dir={tmp_path / 'new'}", "--plan")
+    assert "problem" not in elsewhere.stdout
+
+
 ALL_STEPS = "--steps=make_boundary_label,train_bes,make_walk,eval_walk,make_sem_seg,eval_sem_seg"
 
 
