@@ -53,7 +53,7 @@ def test_folders_are_scored_and_differ_from_the_first(
     printed = capsys.readouterr().out
     assert "B - A       +23.3        +0.0 to +41.7" in printed
     assert "spoon         50.0   100.0" in printed
-    assert "The cards of all folders say the same." in printed
+    assert "No folder has a card that states anything" in printed
     assert max(map(len, printed.splitlines()[1:])) <= 100  # after the path
 
 
