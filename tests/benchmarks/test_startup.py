@@ -19,7 +19,7 @@ def test_quick_run_writes_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture
     startup.main(["--quick", "--json", str(tmp_path / "startup.json")])
     assert "## Starting a run" in capsys.readouterr().out
     rows = json.loads((tmp_path / "startup.json").read_text())["rows"]
-    assert [row["pending"] for row in rows] == [800, 800, 800, 800, 500]
+    assert [row["pending"] for row in rows] == [1000, 1000, 1000, 1000, 500]
     for row in rows:
         phases = [value for name, value in row.items() if name.endswith("_s")]
         assert row["seconds"] == pytest.approx(sum(phases))

@@ -90,7 +90,7 @@ def test_the_salient_walk_of_each_pair_with_saliency(compared: Run) -> None:
 
 @pytest.mark.slow
 def test_mean_and_spread_over_seeds(compared: Run) -> None:
-    rows = of_networks(compared)
+    rows = content_of(compared)["rows"]
     spreads = content_of(compared)["sbe_over_seeds"]
     assert [(each["method"], each["seeds"]) for each in spreads] == [
         ("sbe", list(SEEDS)), ("salient_walk", list(SEEDS)), ("bes", list(SEEDS)),
