@@ -136,9 +136,11 @@ class Peers:
     def _listen(self, store: "Store") -> None:
         for other in self._others:
             beats = store.add(f"beat/{other}", 0)
-            if beats and other not in self.names:
-                self.names[other] = store.get(f"name/{other}").decode()
             is_new = beats > self._beats[other]
+            # It may be lost before its first heartbeat.
+            if other not in self.names and store.check([f"name/{other}"]):
+                self.names[other] = store.get(f"name/{other}").decode()
+                is_new = True
             self._beats[other] = beats
             self._silence[other] = 0 if is_new else self._silence[other] + self.patience.beat
             if other not in self._farewells and store.check([f"farewell/{other}"]):

@@ -53,12 +53,13 @@ def test_processes_that_live_and_leave_are_not_lost(server: TCPStore) -> None:
     assert _lost_soon(peers[0]) is None
 
 
-def test_a_silent_process_is_named_after_a_broken_connection(server: TCPStore) -> None:
+@pytest.mark.parametrize("beats", [0, 1])
+def test_a_silent_process_is_named_after_a_broken_connection(server: TCPStore, beats: int) -> None:
     peers = started(server, 3, 0, 1)
-    # As a process that was killed after its first sign of life.
+    # As a process that was killed just before or after its first heartbeat.
     store = client(server)
     store.set("name/2", "process 7 on node2")
-    store.add("beat/2", 1)
+    store.add("beat/2", beats)
     wait_until_heard(peers[0], 1, 2)
     message = _lost_soon(peers[0])
     assert message is not None
