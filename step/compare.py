@@ -186,8 +186,8 @@ def _write_pictures(
 ) -> None:
     names = [folder.name for folder in folders]
     panels = {
-        "mIoU": dict(zip(names, mious, strict=True)),
-        f"mIoU minus that of {names[0]}": dict(zip(names[1:], differences, strict=True)),
+        "strict mIoU": dict(zip(names, mious, strict=True)),
+        f"strict mIoU minus that of {names[0]}": dict(zip(names[1:], differences, strict=True)),
     }
     write_intervals(to / "scores", panels)
     iou = {
