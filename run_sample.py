@@ -135,9 +135,11 @@ def make_parser(*, is_short: bool = False) -> Parser:
         if not step.runs_with:
             unasked = "yes" if step.is_default else "no; yes in the demo" if step.in_demo else "no"
             unasked += f"; yes with {step.comes_with}" if step.comes_with else ""
+            short = [f"--{step.name}"] * step.ends_every_run
             steps.add_argument(
-                f"--{step.name}_pass", type=parse_bool, nargs="?", const=True, default=None,
-                metavar="yes|no", help=f"{step.help} (default: {unasked})",
+                f"--{step.name}_pass", *short, type=parse_bool, nargs="?", const=True, default=None,
+                dest=f"{step.name}_pass", metavar="yes|no",
+                help=f"{step.help} (default: {unasked})",
             )  # fmt: skip
     for settings in (*SHARED_SETTINGS, *step_settings()):
         add_flags(parser, settings, is_short=is_short)
@@ -190,6 +192,11 @@ def requested_steps(
         if not named:
             raise UserError(f"--steps names no step. The steps are {', '.join(known)}.")
     return [step for step in all_steps() if (step.runs_with or step.name) in chosen]
+
+
+def closing_steps(passes: Mapping[str, bool]) -> list[Step]:
+    """The steps at the end of every run, unless they are switched off."""
+    return [step for step in all_steps() if step.ends_every_run and passes.get(step.name, True)]
 
 
 def step_of(name: str, flag: str) -> Step:
@@ -313,6 +320,7 @@ def run_arguments(args: argparse.Namespace) -> Config:
         chosen = steps if first is None else with_followers(run, first, steps)
         if not chosen:
             raise UserError("No step is left to run. Look at --steps, --from and --NAME_pass no.")
+        chosen = [*chosen, *(step for step in closing_steps(passes) if step not in chosen)]
         if is_demo:
             from step.common.demo import demo_nodes
 
@@ -399,7 +407,8 @@ def run_nodes(
         outcomes = list(runner.execute())
         if not runtime.is_main:
             return
-        if all(outcome.what != DONE for outcome in outcomes):
+        made = (each for each in outcomes if not each.node.step.ends_every_run)
+        if all(outcome.what != DONE for outcome in made):
             logger.info("Nothing to do.")
         run.save_notes()
         scores = ScoreFile.of(config)

@@ -2,6 +2,7 @@
 
 from misc.metrics.bootstrap import interval, miou_of_counts, resampled_mious
 from misc.metrics.boundary import BOUNDARY_TOLERANCE, boundary_f
+from misc.metrics.faults import Faults, faults_of
 from misc.metrics.levels import Levels
 from misc.metrics.scores import (
     ConfusionMatrix,
@@ -16,11 +17,13 @@ from misc.metrics.scores import (
 __all__ = [
     "BOUNDARY_TOLERANCE",
     "ConfusionMatrix",
+    "Faults",
     "Levels",
     "Scores",
     "ThresholdSweep",
     "boundary_f",
     "check_class_ids",
+    "faults_of",
     "interval",
     "known_rows",
     "max_and_argmax",

@@ -24,6 +24,7 @@ from step.graph import (
     ImageStep,
     Node,
     ScoringStep,
+    ShowingStep,
     TrainingStep,
     Work,
     all_steps,
@@ -150,7 +151,7 @@ class Runner:
         others = [
             node
             for node in self._other_nodes()
-            if not (isinstance(node.step, ScoringStep) and node.step.is_always_due)
+            if not (isinstance(node.step, ShowingStep) or _is_always_due(node))
         ]
         overwrite = self.run.config.overwrite
         self.plan = make_plan(self.nodes, others, overwrite, self._redo().done())
@@ -179,7 +180,7 @@ class Runner:
         result = self._make(node, order)
         seconds = time.perf_counter() - start
         outcome = Outcome(node, DONE, result, result.get("images", len(order.todo)), seconds)
-        if runtime.is_main:
+        if runtime.is_main and not isinstance(node.step, ShowingStep):
             self._keep(row, outcome)
         for artefact in node.step.written(node.run):
             self._touched.add(artefact.path(node.run))
@@ -295,6 +296,10 @@ class Runner:
         ScoreFile.of(node.run.config).put(node.key, result, node.run.config)
         if row.is_forced:
             self._redo().add(node)
+
+
+def _is_always_due(node: Node) -> bool:
+    return isinstance(node.step, ScoringStep) and node.step.is_always_due
 
 
 class Redo:
