@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misc.config import Config, ResultPath, config_class, paths_class
-from misc.workspace import Identity, ImageFolder, WeightsFile
+from misc.workspace import CURVE_HEADER, Identity, ImageFolder, WeightsFile
 from step import STEPS
 from step.common.results import ImagesMade, Made, WeightsMade
 from voc12.picture_sizes import Size
@@ -34,6 +34,7 @@ class Tile(NamedTuple):
     class_ids: Sequence[int] = ()
 
 
+CURVE = ".curve.csv"  # what follows a network's name in the CSV of its training
 Drawer = Callable[[str, NDArray[np.uint8]], list[Tile]]
 """Image id and photograph (H,W,3) -> what there is to show of that image."""
 
@@ -351,7 +352,12 @@ class TrainingStep(Step):
     """A step that trains a network.
 
     `make(work, *, settings...)` builds network, batches and optimiser; the runner trains.
+
+    Attributes:
+        tables: ending of each CSV that a training keeps beside its weights -> its first line.
     """
+
+    tables: ClassVar[Mapping[str, str]] = {CURVE: CURVE_HEADER}
 
     is_only_for_others: ClassVar[bool] = True
     writes: Weights

@@ -12,13 +12,22 @@ from misc.config import NO_EFFECT, Config, plain
 from misc.errors import UserError
 from misc.log import progress
 from misc.runtime import Runtime, StopRequest
-from misc.workspace import RunLocks, digest, read_json, remove_partial_files, write_json
+from misc.workspace import (
+    RunLocks,
+    TrainingCurve,
+    digest,
+    read_json,
+    remove_partial_files,
+    write_json,
+)
 from step.common.disk import announce_use
 from step.common.plan import CURRENT, DUE, MISSING, STALE, Plan, Row, Status, make_plan, status_of
+from step.common.runfile import DONE, KEPT, SKIPPED, RunFiles
 from step.common.scorefile import ScoreFile
 from step.common.setting_checks import setting_problems
 from step.common.table import table
 from step.graph import (
+    CURVE,
     Artefact,
     ImageFiles,
     ImageStep,
@@ -32,8 +41,6 @@ from step.graph import (
 from step.run import NOTES, Run
 
 logger = logging.getLogger(__name__)
-
-DONE, KEPT, SKIPPED = "done", "kept", "skipped"
 
 
 @dataclass
@@ -79,6 +86,7 @@ class Runner:
         self.nodes = list(nodes)
         self.plan = Plan([])
         self._touched: set[Path] = set()
+        self._files: RunFiles | None = None
         self._stop = StopRequest()
         self._locks = RunLocks()
 
@@ -129,6 +137,16 @@ class Runner:
         """Let other runs write here."""
         self._locks.release()
 
+    def write_begin(self, command: str) -> None:
+        """Write down what this run was asked for, and how its steps stand."""
+        self._files = RunFiles(command, self.run.runtime)
+        self._files.begin(self.run.config, self.plan.rows)
+
+    def write_end(self) -> None:
+        """Write down how long it took."""
+        if self._files is not None:
+            self._files.end()
+
     def _lock_out_dir(self) -> None:
         self._locks.acquire(self.run.notes, self.run.config.out_dir, "--out_dir")
 
@@ -175,6 +193,8 @@ class Runner:
         if order is None:
             state = row.status.state
             what = KEPT if state in (CURRENT, MISSING, STALE) else SKIPPED
+            if self._files is not None:
+                self._files.note(node, KEPT if what == KEPT else state)
             return Outcome(node, what, self._earlier_result(row))
         start = time.perf_counter()
         result = self._make(node, order)
@@ -197,7 +217,7 @@ class Runner:
             return result
         noted = result | node.step.notes(node.run)
         if noted != result and node.run.runtime.is_main:
-            scores.put(node.key, noted, node.run.config)
+            scores.put(node.key, noted)
         return noted
 
     def _obey_stop(self, runtime: Runtime) -> None:
@@ -274,7 +294,9 @@ class Runner:
         torch.manual_seed(config.seed)
         learning = step.make(Work(run, list(order.todo), weights=weights), **step.arguments(run))
         checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
-        trained = train(runtime, learning, checkpoints, desc=node.title)
+        path = weights.training / weights.beside(CURVE).name
+        curve = TrainingCurve(path) if runtime.is_main else None
+        trained = train(runtime, learning, checkpoints, desc=node.title, curve=curve)
         self._stop = trained.stop
         if runtime.is_main:
             save_weights(learning.network, weights.training / weights.path.name)
@@ -286,14 +308,19 @@ class Runner:
         return {"images": images, "loss": trained.loss, **learning.notes}
 
     def _keep(self, row: Row, outcome: Outcome) -> None:
-        """Enter a result into the scores."""
+        """Enter a result into the scores, and how it was made into run.json."""
         node, result = row.node, outcome.result
-        if row.status.record is not None and isinstance(node.step, ScoringStep):
-            result["made_from"] = row.status.record.to_json()
-        result |= {"settings": node.step.settings(node.run), "seed": node.run.config.seed}
-        rate = outcome.images / outcome.seconds
-        result |= {"seconds": outcome.seconds, "images_per_second": rate}
-        ScoreFile.of(node.run.config).put(node.key, result, node.run.config)
+        record = row.status.record if isinstance(node.step, ScoringStep) else None
+        ScoreFile.of(node.run.config).put(node.key, result, record)
+        assert self._files is not None
+        how = {
+            "seconds": outcome.seconds,
+            "images": outcome.images,
+            "images_per_second": outcome.images / outcome.seconds,
+            "seed": node.run.config.seed,
+            "settings": node.step.settings(node.run),
+        }
+        self._files.note(node, DONE, how)
         if row.is_forced:
             self._redo().add(node)
 
