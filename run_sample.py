@@ -232,7 +232,7 @@ class RunResult:
     Attributes:
         scores: the content of scores.json, an object for each step.
         paths: flag of a result, such as `sem_seg_out_dir`, -> where it lies; `scores`, `run`,
-            `log`, `panels`.
+            `log`, `report`, `panels`.
     """
 
     scores: dict[str, Any]
@@ -281,7 +281,7 @@ def run(
     config = run_arguments(parser.parse_args(words), words)
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
     paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
-    paths |= {"log": config.log_path}
+    paths |= {"log": config.log_path, "report": config.out_dir / "report" / "index.html"}
     return RunResult(ScoreFile.of(config).content, paths | {"panels": config.out_dir / "panels"})
 
 

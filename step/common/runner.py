@@ -200,7 +200,7 @@ class Runner:
         result = self._make(node, order)
         seconds = time.perf_counter() - start
         outcome = Outcome(node, DONE, result, result.get("images", len(order.todo)), seconds)
-        if runtime.is_main and not isinstance(node.step, ShowingStep):
+        if runtime.is_main:
             self._keep(row, outcome)
         for artefact in node.step.written(node.run):
             self._touched.add(artefact.path(node.run))
@@ -311,7 +311,8 @@ class Runner:
         """Enter a result into the scores, and how it was made into run.json."""
         node, result = row.node, outcome.result
         record = row.status.record if isinstance(node.step, ScoringStep) else None
-        ScoreFile.of(node.run.config).put(node.key, result, record)
+        if not isinstance(node.step, ShowingStep):
+            ScoreFile.of(node.run.config).put(node.key, result, record)
         assert self._files is not None
         how = {
             "seconds": outcome.seconds,

@@ -20,7 +20,7 @@ class Report(ShowingStep):
         """The scored images; those with masks where nothing is scored."""
         from step.report.gallery import shown_ids
 
-        return shown_ids(run)
+        return shown_ids(run)[0]
 
     def problems(self, run: "Run", todo: Sequence[str]) -> list[str]:
         from step.report.page import folder_problems

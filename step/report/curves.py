@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from step.graph import Weights, all_artefacts
+from misc.errors import UserError
+from misc.images import open_regular
+from step.graph import CURVE, Weights, all_artefacts
 
 if TYPE_CHECKING:
     from step.run import Run
 
-TRAINING, VALIDATION = ".curve.csv", ".val.csv"
+VALIDATION = ".val.csv"
 KEPT_POINTS = 300  # of a curve: more cannot be seen
 
 
@@ -19,7 +21,7 @@ def training_curves(run: "Run") -> list[dict[str, Any]]:
     """Loss and learning rate of each network over its updates, thinned."""
     return [
         {"name": name, **_columns(path, ("update", "loss", "learning_rate"))}
-        for name, path in _files(run, TRAINING)
+        for name, path in _files(run, CURVE)
     ]
 
 
@@ -52,11 +54,12 @@ def _files(run: "Run", suffix: str) -> Iterator[tuple[str, Path]]:
     """The curves beside any weights of this run, and what they are called."""
     out_dir = run.config.out_dir
     weights = [each.path(run) for each in all_artefacts() if isinstance(each, Weights)]
-    folders = dict.fromkeys([*(path.parent for path in weights), *sorted(out_dir.glob("*/"))])
-    for folder in folders:
-        for path in sorted(folder.glob(f"*{suffix}")):
-            is_inside = path.is_relative_to(out_dir)
-            place = path.relative_to(out_dir) if is_inside else path
+    folders = [*(path.parent for path in weights), *sorted(out_dir.glob("*/"))]
+    paths = [path.with_name(f"{path.stem}{suffix}") for path in weights]
+    paths += [path for folder in folders for path in sorted(folder.glob(f"*{suffix}"))]
+    for path in dict.fromkeys(paths):
+        if path.is_file():
+            place = path.relative_to(out_dir) if path.is_relative_to(out_dir) else path
             name = str(place).removesuffix(suffix).removeprefix("weights/")
             yield name.replace("/", " "), path
 
@@ -65,12 +68,19 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[float | None]
     """Columns of a CSV of numbers, thinned; None for what is not finite.
 
     A last line that is being written is left out.
+
+    Raises:
+        UserError: if it is something else.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
-    step = max(1, math.ceil(len(rows) / KEPT_POINTS))
-    kept = rows[step - 1 :: step]
-    return {name: [_number(row[name]) for row in kept] for name in names}
+    try:
+        with open_regular(path) as file:
+            lines = file.read().decode().splitlines()
+        rows = [row for row in csv.DictReader(lines) if None not in row.values()]
+        step = max(1, math.ceil(len(rows) / KEPT_POINTS))
+        kept = rows[step - 1 :: step]
+        return {name: [_number(row[name]) for row in kept] for name in names}
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise UserError(f"{path} holds no curve of a training: {error!r}. Move it away.") from None
 
 
 def _number(text: str) -> float | None:

@@ -1,15 +1,16 @@
 """Every number on the page, as JSON can hold it: read from what the run left on disk."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from misc.errors import UserError
 from misc.workspace import read_json
 from step.artefacts import PSEUDO_MASKS
 from step.common.cards import read_card
 from step.common.plan import status_of
+from step.common.runfile import read_run
 from step.common.scorefile import ScoreFile
 from step.graph import ShowingStep, all_steps
 from step.report.curves import threshold_curves, training_curves, validation_curves
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from step.run import Run
 
 Facts = dict[str, Any]
-RUN_NAME = "run.json"
+T = TypeVar("T")
+OF_RUN_FILE = ("started", "seconds", "command", "commit", "machine", "versions")
 BENCHMARK_PICTURES = {
     "heat_map": "mIoU of every pair of CAMs and saliency maps at its best thresholds",
     "thresholds": "mIoU over the activation threshold for each set of CAMs",
@@ -34,27 +36,44 @@ METHODS = {
 }
 
 
-def facts_of(run: "Run", gallery: Gallery) -> Facts:
-    """Everything that the page shows, in its order; what a run lacks is None or empty."""
-    results, notes = ScoreFile.of(run.config).content, _run_notes(run.config.out_dir)
+def facts_of(run: "Run", gallery: Gallery, problems: Sequence[str] = ()) -> Facts:
+    """Everything that the page shows, in its order; what a run lacks is None or empty.
+
+    What cannot be read is left out, and `problems` tells of it, after those given.
+    """
+    found = list(problems)
+
+    def if_sound(read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except UserError as error:
+            found.append(error.message)
+            return None
+
+    results, notes = ScoreFile.of(run.config).content, read_run(run.config.out_dir)
     names = run.dataset.class_names
     return {
-        "head": _head(run, results, notes),
-        "steps": _steps(run, results, notes),
+        "head": _head(run, notes),
+        "steps": _steps(run, notes),
         "scores": score_rows(results, method_of(run)),
-        "card": read_card(PSEUDO_MASKS.path(run), {}) if PSEUDO_MASKS.path(run).is_dir() else None,
-        "training": training_curves(run),
-        "validation": validation_curves(run),
+        "card": if_sound(lambda: _card(PSEUDO_MASKS.path(run))),
+        "training": if_sound(lambda: training_curves(run)) or [],
+        "validation": if_sound(lambda: validation_curves(run)) or [],
         "thresholds": threshold_curves(results),
         "gallery": gallery.to_json(),
         "confusion": _confusion(gallery, ("background", *names)),
-        "boundary": _boundary_quality(run.config.out_dir),
-        "benchmark": _benchmark(run.config.out_dir),
+        "boundary": if_sound(lambda: _boundary_quality(run.config.out_dir)) or [],
+        "benchmark": if_sound(lambda: _benchmark(run.config.out_dir)),
         "class_names": ["background", *names],
+        "problems": found,
     }
 
 
-def _head(run: "Run", results: Mapping[str, Any], notes: Mapping[str, Any]) -> Facts:
+def _card(folder: Path) -> dict[str, str] | None:
+    return read_card(folder, {}) if folder.is_dir() else None
+
+
+def _head(run: "Run", notes: Mapping[str, Any]) -> Facts:
     """What was run, on what, when and how."""
     config = run.config
     return {
@@ -62,18 +81,10 @@ def _head(run: "Run", results: Mapping[str, Any], notes: Mapping[str, Any]) -> F
         "method": method_of(run),
         "dataset": str(config.voc12_root),
         "made": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        **{name: notes.get(name) for name in ("started", "seconds", "command", "commit")},
-        "machine": notes.get("machine"),
-        "versions": notes.get("versions") or results.get("versions") or {},
+        **{name: notes.get(name) for name in OF_RUN_FILE},
         "seeds": sorted({config.seed, *run.setting("seg_seeds"), *run.setting("benchmark_seeds")}),
         "settings": config.to_dict(),
     }
-
-
-def _run_notes(out_dir: Path) -> dict[str, Any]:
-    """What the runner noted of the last run; nothing where there is no run.json."""
-    path = out_dir / RUN_NAME
-    return read_json(path) if path.exists() else {}
 
 
 def method_of(run: "Run") -> str:
@@ -82,11 +93,13 @@ def method_of(run: "Run") -> str:
     return "BES" if name == "SBE" and run.config.saliency == "none" else name
 
 
-def _steps(run: "Run", results: Mapping[str, Any], notes: Mapping[str, Any]) -> list[Facts]:
+def _steps(run: "Run", notes: Mapping[str, Any]) -> list[Facts]:
     """The state of each step now, what the last run did of it, and how long it took."""
+    last = notes.get("steps", {})
     rows = {}
     for step in all_steps():
         if isinstance(step, ShowingStep):
+            last.pop(step.name, None)
             continue
         for node in step.nodes(run):
             try:
@@ -94,20 +107,17 @@ def _steps(run: "Run", results: Mapping[str, Any], notes: Mapping[str, Any]) -> 
                 rows[node.key] = (node.title, status.state, status.reasons)
             except UserError as error:
                 rows[node.key] = (node.title, "unclear", error.message)
-    for key, result in results.items():
-        if key not in rows and isinstance(result, dict) and "seconds" in result:
-            rows[key] = (key, "variant", "")  # such as the demo's
-    last = notes.get("steps", {})
+    variants = {key: (key, None, "") for key in last if key not in rows}  # such as the demo's
     return [
         {
             "name": title,
             "state": state,
             "why": why,
             "last_run": last.get(key, {}).get("state"),
-            "seconds": results.get(key, {}).get("seconds"),
-            "images_per_second": results.get(key, {}).get("images_per_second"),
+            "seconds": last.get(key, {}).get("seconds"),
+            "images_per_second": last.get(key, {}).get("images_per_second"),
         }
-        for key, (title, state, why) in rows.items()
+        for key, (title, state, why) in (rows | variants).items()
     ]
 
 
@@ -132,7 +142,7 @@ def _boundary_quality(out_dir: Path) -> list[Facts]:
     rows = []
     for path in sorted([*out_dir.glob("score.json"), *out_dir.glob("*/score.json")]):
         content = read_json(path)
-        if "boundary_f" in content:
+        if isinstance(content, dict) and "boundary_f" in content:
             names = ("masks", "suffix", "split", "images", "miou", "boundary_f")
             rows.append(
                 {name: content.get(name) for name in names}

@@ -19,7 +19,17 @@ from misc.workspace import atomic_write, digest, read_json, stat_digest, write_j
 from step.artefacts import has_exact_masks
 from step.common.results import CamFile
 from step.common.scores import chunks, naming
-from step.report.layers import EXACT, LEVELS, LONGEST_SIDE, PHOTO, Draw, Layer, fitting, layers_of
+from step.report.layers import (
+    EXACT,
+    LEVELS,
+    LONGEST_SIDE,
+    PHOTO,
+    Draw,
+    Layer,
+    fitting,
+    layers_of,
+    suffix_of,
+)
 from voc12.picture_sizes import Size
 
 if TYPE_CHECKING:
@@ -90,13 +100,7 @@ class Gallery:
 
     def confusion_of(self, shown: Shown, key: str) -> ConfusionMatrix:
         """Those of one image."""
-        found = ConfusionMatrix(self.num_classes)
-        for truth, mask, pixels in shown.cells[key]:
-            if mask == self.num_classes:
-                found.unscored[truth] = pixels
-            else:
-                found.matrix[truth, mask] = pixels
-        return found
+        return _confusion_of(shown.cells[key], self.num_classes)
 
     def title_of(self, key: str) -> str:
         """What people call a layer."""
@@ -111,13 +115,12 @@ class Gallery:
             entries.sort(key=lambda each: each["id"])
         return {
             "layers": [
-                {"key": layer.key, "title": layer.title, "suffix": layer.suffix,
+                {"key": layer.key, "title": layer.title, "suffix": suffix_of(layer.key),
                  "legend": layer.legend}
                 for layer in self.layers
             ],
             "scored": self.scored_layers,
             "main": self.main,
-            "problems": list(self.problems),
             "images": entries,
         }  # fmt: skip
 
@@ -154,6 +157,24 @@ class Gallery:
         return faults_of(confusion.matrix, confusion.unscored)
 
 
+def counts_of(cells: Cells, num_classes: int) -> NDArray[np.int64]:
+    """Pixels of each class (3,C) in one image: right, true and predicted ones; open ones are wrong.
+
+    They are `ConfusionMatrix.counts`, and add up over images.
+    """
+    return _confusion_of(cells, num_classes).counts(count_unscored=True)
+
+
+def _confusion_of(cells: Cells, num_classes: int) -> ConfusionMatrix:
+    found = ConfusionMatrix(num_classes)
+    for truth, mask, pixels in cells:
+        if mask == num_classes:
+            found.unscored[truth] = pixels
+        else:
+            found.matrix[truth, mask] = pixels
+    return found
+
+
 class Job(NamedTuple):
     """What a worker makes of one image: layer -> its files, how it is drawn, and where it goes."""
 
@@ -175,11 +196,17 @@ class Done(NamedTuple):
     problems: Sequence[str]
 
 
-def shown_ids(run: "Run") -> list[str]:
-    """The scored images; those that get masks where there are no exact ones."""
-    if has_exact_masks(run.config) and run.dataset.list_path(run.config.chainer_eval_set).exists():
-        return run.eval_ids
-    return run.infer_ids
+def shown_ids(run: "Run") -> tuple[list[str], str]:
+    """The scored images, those that get masks where there are no exact ones; why there are none.
+
+    Steps that need no such list run without it, and so does the report.
+    """
+    name = run.config.chainer_eval_set
+    is_scored = has_exact_masks(run.config) and run.dataset.list_path(name).exists()
+    try:
+        return (run.eval_ids if is_scored else run.infer_ids), ""
+    except UserError as error:
+        return [], error.message
 
 
 def make_gallery(run: "Run", ids: Sequence[str], folder: Path) -> Gallery:
@@ -191,7 +218,7 @@ def make_gallery(run: "Run", ids: Sequence[str], folder: Path) -> Gallery:
     classes = run.dataset.num_classes + 1
     record = folder / RECORD_NAME
     version = [VERSION, LONGEST_SIDE, LEVELS, classes]
-    images = _read_record(record, version, ids)
+    images = _read_record(record, version, ids, folder)
     jobs = list(_jobs(run, layers, images, folder, classes))
     problems: list[str] = []
     count = 0
@@ -210,18 +237,26 @@ def make_gallery(run: "Run", ids: Sequence[str], folder: Path) -> Gallery:
     return Gallery(layers, images, classes, count, problems)
 
 
-def _read_record(path: Path, version: list[int], ids: Sequence[str]) -> dict[str, Shown]:
-    """What an earlier report knew of these images, if it was made as this one is."""
+def _read_record(
+    path: Path, version: list[int], ids: Sequence[str], folder: Path
+) -> dict[str, Shown]:
+    """What an earlier report knew of these images, if it was made as this one is.
+
+    Small pictures of other images go.
+    """
     content = read_json(path) if path.exists() else {}
+    known = {i: Shown(**each) for i, each in content.get("images", {}).items()}
+    for image_id in known.keys() - set(ids):
+        for key in known[image_id].made:
+            (folder / key / f"{image_id}{suffix_of(key)}").unlink(missing_ok=True)
     if content.get("version") != version:
         return {image_id: Shown() for image_id in ids}
-    known = content["images"]
-    return {i: Shown(**known[i]) if i in known else Shown() for i in ids}
+    return {i: known.get(i, Shown()) for i in ids}
 
 
 def picture_path(folder: Path, layer: Layer, image_id: str) -> Path:
     """Where a small picture lies."""
-    return folder / layer.key / f"{image_id}{layer.suffix}"
+    return folder / layer.key / f"{image_id}{suffix_of(layer.key)}"
 
 
 def _stamps(layers: Sequence[Layer], image_id: str) -> dict[str, str]:

@@ -62,10 +62,10 @@ class Layer:
     is_mask: bool = False
     legend: str = ""
 
-    @property
-    def suffix(self) -> str:
-        """Of the small pictures' files."""
-        return ".jpg" if self.key == PHOTO else ".png"
+
+def suffix_of(key: str) -> str:
+    """What the names of a layer's small pictures end in."""
+    return ".jpg" if key == PHOTO else ".png"
 
 
 def layers_of(run: "Run", ids: Sequence[str]) -> list[Layer]:

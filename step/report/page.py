@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from misc.errors import UserError
 from misc.images import voc_palette
@@ -14,7 +15,7 @@ from step.common.cards import NOT_STATED
 from step.common.scores import percent
 from step.report.charts import Line, Mark, line_chart
 from step.report.facts import BENCHMARK_PICTURES, Facts, facts_of
-from step.report.gallery import RECORD_NAME, make_gallery
+from step.report.gallery import RECORD_NAME, make_gallery, shown_ids
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -26,6 +27,7 @@ ASSETS = ("report.css", "report.js")
 FACTS_NAME, MADE_BY = "report.json", "step.report"
 CHUNK = 1000  # images whose numbers are in one file; the page reads the first, the rest on demand
 CONFUSIONS = 12  # the largest, in words
+SMALLEST_SHARE = 0.005  # of a class: what rounds to a percent
 MATRIX_CLASSES = 30  # as many as a screen holds
 
 
@@ -54,7 +56,9 @@ def write_report(run: "Run", ids: Sequence[str], folder: Path) -> dict[str, Any]
         `page`, its path; `images` in the gallery; `made`, the small pictures made this time.
     """
     gallery = make_gallery(run, ids, folder / "gallery")
-    facts = {"made_by": MADE_BY, **facts_of(run, gallery)}
+    why_none = shown_ids(run)[1]
+    problems = [f"There is no gallery: {why_none}"] if why_none else gallery.problems
+    facts = {"made_by": MADE_BY, **facts_of(run, gallery, problems)}
     write_json(folder / FACTS_NAME, facts)
     _write_entries(facts, folder / "gallery")
     for name in BENCHMARK_PICTURES if facts["benchmark"] else ():
@@ -88,7 +92,10 @@ def _environment() -> "Environment":
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"percent": percent, "duration": duration, "typed": _typed}
+    environment.filters |= {
+        "percent": percent, "duration": duration, "typed": _typed,
+        "quoted": lambda text: quote(text, safe=""),
+    }  # fmt: skip
     return environment
 
 
@@ -260,7 +267,7 @@ def _confusion_view(confusion: Facts | None) -> Facts | None:
         (share, classes[r], classes[c])
         for r, row in enumerate(shares)
         for c, share in enumerate(row)
-        if r != c and share
+        if r != c and share and share >= SMALLEST_SHARE
     ]
     wrong.sort(key=lambda each: (-each[0], each[1], each[2]))
     lost = [1 - (row[r] or 0) if totals[r] else -1.0 for r, row in enumerate(shares)]
