@@ -330,7 +330,8 @@ def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
         if is_demo:
             from step.common.demo import demo_nodes
 
-            return demo_nodes(run, chosen)
+            # Its variants come before what shows them.
+            return sorted(demo_nodes(run, chosen), key=lambda node: node.step.ends_every_run)
         return [node for step in chosen for node in step.nodes(run)]
 
     if is_demo and args.plan and not args.voc12_root.exists():

@@ -20,7 +20,7 @@ KEPT_POINTS = 300  # of a curve: more cannot be seen
 def training_curves(run: "Run") -> list[dict[str, Any]]:
     """Loss and learning rate of each network over its updates, thinned."""
     return [
-        {"name": name, **_columns(path, ("update", "loss", "learning_rate"))}
+        {"name": name, **read_columns(path, ("update", "loss", "learning_rate"))}
         for name, path in _files(run, CURVE)
     ]
 
@@ -28,7 +28,7 @@ def training_curves(run: "Run") -> list[dict[str, Any]]:
 def validation_curves(run: "Run") -> list[dict[str, Any]]:
     """MIoU on val of each network that was validated as it learnt."""
     return [
-        {"name": name, **_columns(path, ("update", "miou"))}
+        {"name": name, **read_columns(path, ("update", "miou"))}
         for name, path in _files(run, VALIDATION)
     ]
 
@@ -39,7 +39,7 @@ def threshold_curves(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "key": key,
-            "name": " ".join([name, *key.removeprefix(step).split("_")]).strip(),
+            "name": f"{name}{key.removeprefix(step).replace('_', ' ')}",
             **result["curve"],
             "chosen": {"threshold": result["threshold"], "miou": result["miou"]},
             "best": {"threshold": result["best_threshold"], "miou": result["best"]["miou"]},
@@ -64,7 +64,7 @@ def _files(run: "Run", suffix: str) -> Iterator[tuple[str, Path]]:
             yield name.replace("/", " "), path
 
 
-def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[float | None]]:
+def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[float | None]]:
     """Columns of a CSV of numbers, thinned; None for what is not finite.
 
     A last line that is being written is left out.
