@@ -9,7 +9,7 @@ from misc.errors import UserError
 from misc.workspace import read_json
 from step.artefacts import PSEUDO_MASKS
 from step.common.cards import read_card
-from step.common.plan import status_of
+from step.common.plan import BROKEN, status_of
 from step.common.runfile import read_run
 from step.common.scorefile import ScoreFile
 from step.graph import ShowingStep, all_steps
@@ -106,7 +106,7 @@ def _steps(run: "Run", notes: Mapping[str, Any]) -> list[Facts]:
                 status = status_of(node)
                 rows[node.key] = (node.title, status.state, status.reasons)
             except UserError as error:
-                rows[node.key] = (node.title, "unclear", error.message)
+                rows[node.key] = (node.title, BROKEN, error.message)
     variants = {key: (key, None, "") for key in last if key not in rows}  # such as the demo's
     return [
         {

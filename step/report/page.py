@@ -12,6 +12,8 @@ from misc.images import voc_palette
 from misc.visualize import BOUNDARY_LABEL_COLOURS
 from misc.workspace import atomic_write, read_json, write_json
 from step.common.cards import NOT_STATED
+from step.common.plan import BROKEN, DUE, MISSING, OFF
+from step.common.runfile import DONE, KEPT
 from step.common.scores import percent
 from step.report.charts import Line, Mark, line_chart
 from step.report.facts import BENCHMARK_PICTURES, Facts, facts_of
@@ -156,6 +158,8 @@ def _view(facts: Facts) -> Facts:
     shown = sorted({k for each in gallery["images"] for k in each["classes"]})
     return {
         "key_figures": _key_figures(facts),
+        "steps": [step for step in facts["steps"] if not _is_idle(step)],
+        "idle_steps": [step["name"] for step in facts["steps"] if _is_idle(step)],
         "card": {k: v for k, v in (facts["card"] or {}).items() if v != NOT_STATED},
         "not_stated": [k for k, v in (facts["card"] or {}).items() if v == NOT_STATED],
         "has_crf": any("miou_crf" in row for row in facts["scores"]),
@@ -186,6 +190,12 @@ def _view(facts: Facts) -> Facts:
         },
         "gallery_classes": [(k, facts["class_names"][k]) for k in shown],
     }  # fmt: skip
+
+
+def _is_idle(step: Facts) -> bool:
+    """Whether nothing was made by a step, and nothing is there of it."""
+    is_made = step["seconds"] is not None or step["last_run"] in (DONE, KEPT)
+    return not is_made and step["state"] in (MISSING, OFF, DUE, BROKEN)
 
 
 def _hex(red: int, green: int, blue: int) -> str:

@@ -7,7 +7,11 @@ from step.common.scores import percent
 
 Row = dict[str, Any]
 SCORED = ("eval_cam", "eval_walk", "eval_sem_seg", "eval_refined", "eval_seg")
-WORDS = {"bes": "BES", "gt": "exact masks"}  # of variants, where words do better than their names
+WORDS = {
+    "bes": "BES",
+    "cam": "CAM",
+    "gt": "exact masks",
+}  # of variants, where words do better than their names
 OF_MASKS = ("miou", "miou_chosen", "miou_strict", "ignored", "fp_foreground", "fn_foreground")
 CHECKPOINTS = {"last": "last weights", "best": "best weights on val"}
 
@@ -81,7 +85,7 @@ def _seg_rows(key: str, variant: str, result: Mapping[str, Any]) -> Iterator[Row
         runs = [run for run in result["runs"] if run["checkpoint"] == checkpoint]
         row: Row = {
             "key": key,
-            "name": f"DeepLab-v2 {variant}".strip(),
+            "name": f"DeepLab-v2, {variant}" if variant else "DeepLab-v2",
             "note": f"on {result.get('split', 'val')}, {words}",
             "images": result.get("images"),
             "seeds": [run["seed"] for run in runs],

@@ -24,7 +24,7 @@ def draw_many(root: Path, count: int) -> Path:
     """Draw the dataset `root/voc`, whose list train names all, and masks `root/masks`.
 
     A box of class 1 + k % 3 in image k. Its mask is right, or missing where k % 4 is 1, of another
-    class where it is 2, and over the whole image where it is 3. After the CRF all are right.
+    class where it is 2, and over the whole image where it is 3. After the CRF each fifth is right.
     """
     voc, masks = root / "voc", root / "masks"
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
@@ -48,5 +48,5 @@ def draw_many(root: Path, count: int) -> Path:
         photograph.save(voc / "JPEGImages" / f"{image_id}.jpg")
         write_palette_png(voc / "SegmentationClass" / f"{image_id}.png", truth)
         write_palette_png(masks / f"{image_id}.png", mask)
-        write_palette_png(masks / f"{image_id}_crf.png", truth if number % 2 else mask)
+        write_palette_png(masks / f"{image_id}_crf.png", mask if number % 5 else truth)
     return voc

@@ -72,7 +72,7 @@
   }
 
   function percent(value) {
-    return value === null ? "–" : (100 * value).toFixed(1);
+    return value === null ? "-" : (100 * value).toFixed(1);
   }
 
   function faultsOf(image) {
