@@ -349,11 +349,30 @@ class TrainingStep(Step):
     """A step that trains a network.
 
     `make(work, *, settings...)` builds network, batches and optimiser; the runner trains.
+
+    Attributes:
+        few_updates: with fewer updates than these, expect nothing: a warning says so.
     """
 
     is_only_for_others: ClassVar[bool] = True
     writes: Weights
     make: ClassVar[Callable[..., "Learning"]]
+    few_updates: ClassVar[int] = 0
+
+    @abstractmethod
+    def updates(self, run: "Run", num_images: int) -> int:
+        """How many updates of the weights a whole training on so many images takes."""
+
+    def has_few_updates(self, run: "Run", num_images: int) -> bool:
+        """Whether so short a training is hardly worth its while."""
+        return self.updates(run, num_images) < self.few_updates
+
+    def length(self, run: "Run", num_images: int) -> str:
+        """How long a whole training is, for the plan."""
+        updates = self.updates(run, num_images)
+        told = f"{updates} update{'s' * (updates > 1)}"
+        is_short = self.has_few_updates(run, num_images)
+        return f"only {told}: too few (--preset small)" if is_short else told
 
     def describe(self, result: Mapping[str, Any]) -> str:
         start = result.get("initialisation")

@@ -272,6 +272,15 @@ class Runner:
         weights = step.writes.file(run)
         torch.manual_seed(config.seed)
         learning = step.make(Work(run, list(order.todo), weights=weights), **step.arguments(run))
+        updates = step.updates(run, len(order.todo))
+        logger.info("%s: %d updates, %d images each", node.title, updates, learning.plan.batch_size)
+        if step.has_few_updates(run, len(order.todo)):
+            logger.warning(
+                "%s: with fewer than %d updates expect little. --preset small takes more, of "
+                "smaller batches; or give more epochs or smaller batches yourself.",
+                node.title,
+                step.few_updates,
+            )
         checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
         trained = train(runtime, learning, checkpoints, desc=node.title)
         self._stop = trained.stop
@@ -281,8 +290,9 @@ class Runner:
         runtime.barrier()
         # Accelerate keeps what it prepared: several networks would pile up in memory.
         runtime.accelerator.free_memory()
-        images = trained.steps * learning.plan.batch_size
-        return {"images": images, "loss": trained.loss, **learning.notes}
+        plan = learning.plan
+        images = round(trained.steps * plan.images_per_epoch / plan.steps_per_epoch)
+        return {"images": images, "updates": updates, "loss": trained.loss, **learning.notes}
 
     def _keep(self, row: Row, outcome: Outcome) -> None:
         """Enter a result into the scores."""
