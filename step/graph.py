@@ -9,6 +9,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -26,12 +27,29 @@ if TYPE_CHECKING:
     from step.run import Run
 
 
+class Colours(Enum):
+    """What the colours of a picture stand for; a photograph's for nothing."""
+
+    CLASSES = "class ids"
+    BOUNDARY_LABEL = "codes of boundary labels"
+    HEAT = "0 to 1, dark violet to pale yellow"
+    GRAY = "0 to 1, black to white"
+
+
 class Tile(NamedTuple):
-    """A picture on a contact sheet, uint8 RGB (h,w,3), and the class ids whose colours it shows."""
+    """A picture on a contact sheet.
+
+    Attributes:
+        title: what stands above it.
+        picture: uint8 RGB (h,w,3).
+        colours: what its colours stand for; None for a photograph.
+        values: class ids or codes whose colours it shows.
+    """
 
     title: str
     picture: NDArray[np.uint8]
-    class_ids: Sequence[int] = ()
+    colours: Colours | None = None
+    values: Sequence[int] = ()
 
 
 CURVE = ".curve.csv"  # what follows a network's name in the CSV of its training
