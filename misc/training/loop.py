@@ -190,10 +190,13 @@ def train(
             told = torch.stack([loss.detach().float(), loss.new_full((), float(stop.is_asked))])
             total, asked = runtime.sum_over_processes(told).tolist()
             losses.append(state.finite(total, done))
-            if updates and add_row is not None:
-                epoch = (done - 1) // plan.steps_per_epoch + 1
+            if updates:
+                mean_loss = float(np.mean(losses[-accumulate:]))
                 rate = learning.optimizer.param_groups[0]["lr"]
-                add_row(done // accumulate, epoch, float(np.mean(losses[-accumulate:])), rate)
+                batches.tell(f"loss {mean_loss:.3f}, rate {rate:.2g}")
+                if add_row is not None:
+                    epoch = (done - 1) // plan.steps_per_epoch + 1
+                    add_row(done // accumulate, epoch, mean_loss, rate)
             is_last = done == plan.num_steps
             looks = updates and (is_last or _is_multiple(done // accumulate, learning.update_every))
             ends_epoch = _is_multiple(done, plan.steps_per_epoch)

@@ -10,7 +10,7 @@ from typing import Any
 
 from misc.config import NO_EFFECT, Config, plain
 from misc.errors import UserError
-from misc.log import progress
+from misc.log import Place, at, progress
 from misc.runtime import Runtime, StopRequest
 from misc.workspace import (
     RunLocks,
@@ -86,6 +86,7 @@ class Runner:
         self.plan = Plan([])
         self._touched: set[Path] = set()
         self._files: RunFiles | None = None
+        self._number = 0  # of the steps that were begun
         self._stop = StopRequest()
         self._locks = RunLocks()
 
@@ -179,14 +180,15 @@ class Runner:
         """Run every step that is to be made; the outcome of each, as it ends."""
         # Only the main process has looked; the others do as it says.
         rows = [row for row in self.plan.rows if row.is_asked]
-        for row in rows or [Row(node, Status(DUE)) for node in self.nodes]:
-            yield self._execute(row)
+        rows = rows or [Row(node, Status(DUE)) for node in self.nodes]
+        for k, row in enumerate(rows):
+            yield self._execute(row, rows[k + 1 :])
         self.run.runtime.on_main(self._redo().forget)
 
     def _redo(self) -> "Redo":
         return Redo(self.run.notes / "redo.json", self.run.config, self.nodes)
 
-    def _execute(self, row: Row) -> Outcome:
+    def _execute(self, row: Row, later: Sequence[Row]) -> Outcome:
         node, runtime = row.node, row.node.run.runtime
         order = runtime.on_main(lambda: self._begin(row))
         if order is None:
@@ -196,17 +198,39 @@ class Runner:
                 self._files.note(node, KEPT if what == KEPT else state)
             return Outcome(node, what, self._earlier_result(row))
         start = time.perf_counter()
-        result = self._make(node, order)
+        place = self._next_place(later)
+        with at(place):
+            result = self._make(node, order)
         seconds = time.perf_counter() - start
         outcome = Outcome(node, DONE, result, result.get("images", len(order.todo)), seconds)
         if runtime.is_main:
             self._keep(row, outcome)
         for artefact in node.step.written(node.run):
             self._touched.add(artefact.path(node.run))
-        logger.info("%s: %s (%.1f s)", node.title, node.step.describe(result) or DONE, seconds)
+        said = node.step.describe(result) or f"{outcome.images} images"
+        logger.info("%s%s: %s (%.1f s)", place.label, node.title, said, seconds)
         if isinstance(node.step, TrainingStep):
             self._obey_stop(runtime)
         return outcome
+
+    def _next_place(self, later: Sequence[Row]) -> Place:
+        """Where in the run the step is that now begins, and how long the later ones will take."""
+        self._number += 1
+        expected = [self._expected_seconds(row) for row in later if row.will_run]
+        known = [seconds for seconds in expected if seconds is not None]
+        return Place(
+            self._number, self._number + len(expected), sum(known), len(expected) - len(known)
+        )
+
+    def _expected_seconds(self, row: Row) -> float | None:
+        """How long a step will take, by the last time that it or a variant of it ran here."""
+        assert self._files is not None
+        how = self._files.measured(row.node)
+        if how is None:
+            return None
+        if isinstance(row.node.step, ImageStep):
+            return len(row.todo) / max(how["images_per_second"], 1e-9)
+        return how["seconds"]
 
     def _earlier_result(self, row: Row) -> dict[str, Any]:
         """What stands in the scores; notes on what is current are brought up to date."""
