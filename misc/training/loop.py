@@ -15,6 +15,7 @@ from misc.errors import UserError
 from misc.log import progress
 from misc.runtime import Runtime, StopRequest, multiprocessing_context, start_worker, stop_later
 from misc.training.state import Checkpoints, TrainingState
+from misc.workspace import TrainingCurve
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,14 @@ class Learning:
             self.model = self.network
 
 
-def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, desc: str) -> Trained:
+def train(
+    runtime: Runtime,
+    learning: Learning,
+    checkpoints: Checkpoints,
+    *,
+    desc: str,
+    curve: TrainingCurve | None = None,
+) -> Trained:
     """Train in place over all steps, from the last checkpoint if there is one.
 
     An update whose gradients overflow in fp16 changes nothing, but counts; a warning at the end
@@ -147,6 +155,7 @@ def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, des
         learning: what is trained, and on what.
         checkpoints: where to keep the state, and how often.
         desc: what the progress bar says.
+        curve: where the main process keeps loss and learning rate of each update.
 
     Returns:
         the number of steps taken in this run, their loss, and whether to stop once all is kept.
@@ -173,7 +182,8 @@ def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, des
         total=plan.num_steps,
         done=first_step,
     )
-    with stop_later() as stop:
+    growing = contextlib.nullcontext() if curve is None else curve.growing(first_step // accumulate)
+    with stop_later() as stop, growing as add_row:
         for done, batch in enumerate(batches, first_step + 1):
             updates = done % accumulate == 0
             # Until the update, the processes need not see each other's gradients.
@@ -192,6 +202,13 @@ def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, des
             told = torch.stack([loss.detach().float(), loss.new_full((), float(stop.is_asked))])
             total, asked = runtime.sum_over_processes(told).tolist()
             losses.append(state.finite(total, done))
+            if updates:
+                mean_loss = float(np.mean(losses[-accumulate:]))
+                rate = learning.optimizer.param_groups[0]["lr"]
+                batches.tell(f"loss {mean_loss:.3f}, rate {rate:.2g}")
+                if add_row is not None:
+                    epoch = (done - 1) // plan.steps_per_epoch + 1
+                    add_row(done // accumulate, epoch, mean_loss, rate)
             is_last = done == plan.num_steps
             looks = updates and (is_last or _is_multiple(done // accumulate, learning.update_every))
             ends_epoch = _is_multiple(done, plan.steps_per_epoch)
