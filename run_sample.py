@@ -387,7 +387,7 @@ def run_nodes(
         UserError: for the user's mistakes; all problems of the inputs are in one message.
     """
     # Not before a run asks for them: they load torch, and --help shall not wait for it.
-    from step.common.demo import comparison_table
+    from step.common.demo import comparison_table, demo_nodes
     from step.common.runner import DONE, Runner, results_table
 
     runtime = make_runtime(config.device, config.precision, config.num_workers)
@@ -427,7 +427,10 @@ def run_nodes(
         text = (is_demo and comparison_table(config)) or results_table(outcomes)
         sys.stdout.write(f"\n{text}\n")
         if any(outcome.node.step.has_panels for outcome in outcomes):
-            _write_panels(run)
+            steps = all_steps()
+            _write_panels(
+                run, demo_nodes(run, steps) if is_demo else [n for s in steps for n in s.nodes(run)]
+            )
         if places := _places(run, runner.nodes):
             sys.stdout.write(f"\n{places}\n")
     finally:
@@ -435,13 +438,13 @@ def run_nodes(
         runner.unlock()
 
 
-def _write_panels(run: Run) -> None:
+def _write_panels(run: Run, nodes: Iterable[Node]) -> None:
     from step.common.panels import write_panels
 
     try:
-        write_panels(run, run.config.panels)
+        write_panels(run, nodes, run.config.panels)
     except UserError as error:  # the run is done and reported: a picture is no reason to fail
-        logger.warning("Some contact sheets (--panels) were not written: %s", error.message)
+        logger.warning("Contact sheets (--panels) were not written: %s", error.message)
 
 
 def _places(run: Run, nodes: Iterable[Node]) -> str:

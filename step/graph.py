@@ -9,6 +9,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -26,12 +27,29 @@ if TYPE_CHECKING:
     from step.run import Run
 
 
+class Colours(Enum):
+    """What the colours of a picture stand for; a photograph's for nothing."""
+
+    CLASSES = "class ids"
+    BOUNDARY_LABEL = "codes of boundary labels"
+    HEAT = "0 to 1, dark violet to pale yellow"
+    GRAY = "0 to 1, black to white"
+
+
 class Tile(NamedTuple):
-    """A picture on a contact sheet, uint8 RGB (h,w,3), and the class ids whose colours it shows."""
+    """A picture on a contact sheet.
+
+    Attributes:
+        title: what stands above it.
+        picture: uint8 RGB (h,w,3).
+        colours: what its colours stand for; None for a photograph.
+        values: class ids or codes whose colours it shows.
+    """
 
     title: str
     picture: NDArray[np.uint8]
-    class_ids: Sequence[int] = ()
+    colours: Colours | None = None
+    values: Sequence[int] = ()
 
 
 CURVE = ".curve.csv"  # what follows a network's name in the CSV of its training
@@ -354,6 +372,7 @@ class TrainingStep(Step):
     `make(work, *, settings...)` builds network, batches and optimiser; the runner trains.
 
     Attributes:
+        few_updates: with fewer updates than these, expect nothing: a warning says so.
         tables: ending of each CSV that a training keeps beside its weights -> its first line.
     """
 
@@ -362,6 +381,22 @@ class TrainingStep(Step):
     is_only_for_others: ClassVar[bool] = True
     writes: Weights
     make: ClassVar[Callable[..., "Learning"]]
+    few_updates: ClassVar[int] = 0
+
+    @abstractmethod
+    def updates(self, run: "Run", num_images: int) -> int:
+        """How many updates of the weights a whole training on so many images takes."""
+
+    def has_few_updates(self, run: "Run", num_images: int) -> bool:
+        """Whether so short a training is hardly worth its while."""
+        return self.updates(run, num_images) < self.few_updates
+
+    def length(self, run: "Run", num_images: int) -> str:
+        """How long a whole training is, for the plan."""
+        updates = self.updates(run, num_images)
+        told = f"{updates} update{'s' * (updates > 1)}"
+        is_short = self.has_few_updates(run, num_images)
+        return f"only {told}: too few (--preset small)" if is_short else told
 
     def describe(self, result: Mapping[str, Any]) -> str:
         start = result.get("initialisation")

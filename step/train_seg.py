@@ -132,6 +132,9 @@ class TrainSeg(TrainingStep):
             )
         return problems
 
+    def updates(self, run: "Run", num_images: int) -> int:
+        return run.setting("seg_iters")
+
     def make(
         self,
         work: Work,

@@ -1,4 +1,4 @@
-"""Scores of masks: confusion matrices, and CAMs at many thresholds in one pass."""
+"""Scores of masks: confusion matrices, and CAMs at many thresholds in one pass; of tags."""
 
 from misc.metrics.bootstrap import interval, miou_of_counts, resampled_mious
 from misc.metrics.boundary import BOUNDARY_TOLERANCE, boundary_f
@@ -13,6 +13,7 @@ from misc.metrics.scores import (
     max_and_argmax,
     truth_rows,
 )
+from misc.metrics.tags import TagScores, chance_level
 
 __all__ = [
     "BOUNDARY_TOLERANCE",
@@ -20,8 +21,10 @@ __all__ = [
     "Faults",
     "Levels",
     "Scores",
+    "TagScores",
     "ThresholdSweep",
     "boundary_f",
+    "chance_level",
     "check_class_ids",
     "faults_of",
     "interval",

@@ -19,25 +19,35 @@ from misc.workspace import TrainingCurve
 
 logger = logging.getLogger(__name__)
 
+WHOLE_BATCHES = 16
 Draw = tuple[int, int]  # epoch, index of the image
 Batch = dict[str, Tensor]
 
 
 class BatchPlan:
-    """Which images make up each step's batch: seeded, the last incomplete batch left out.
+    """Which images make up each step's batch, seeded.
 
-    Fewer images than a batch make one batch of what there is.
+    Where an epoch has `WHOLE_BATCHES` batches or more, the last incomplete one is left out, as in
+    the reference. A smaller epoch shows every image, in batches of nearly equal sizes.
+
+    Attributes:
+        images_per_epoch: how many images an epoch shows.
+        batch_size: images of the largest batch.
+        least_batch: images of the smallest one.
     """
 
     def __init__(self, num_images: int, batch_size: int, num_epochs: int, seed: int) -> None:
-        """Plan `num_epochs` passes over `num_images` in batches of `batch_size`."""
+        """Plan `num_epochs` passes over `num_images` in batches of at most `batch_size`."""
         self.num_images = num_images
-        self.batch_size = min(batch_size, num_images)
-        self.steps_per_epoch = num_images // self.batch_size
+        self.steps_per_epoch = num_images // batch_size
+        self.images_per_epoch = self.steps_per_epoch * batch_size
+        if self.steps_per_epoch < WHOLE_BATCHES:
+            self.steps_per_epoch = -(-num_images // batch_size)
+            self.images_per_epoch = num_images
+        self.batch_size = -(-self.images_per_epoch // self.steps_per_epoch)
+        self.least_batch = self.images_per_epoch // self.steps_per_epoch
         self.num_steps = num_epochs * self.steps_per_epoch
         self.seed = seed
-        if self.batch_size < batch_size:
-            logger.warning("batches of %d only: there are no more images", self.batch_size)
 
     @classmethod
     def of_steps(cls, num_images: int, batch_size: int, num_steps: int, seed: int) -> "BatchPlan":
@@ -50,8 +60,10 @@ class BatchPlan:
         """The images of one step over all processes, each with its epoch."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
-        start = position * self.batch_size
-        return [(epoch, int(i)) for i in order[start : start + self.batch_size]]
+        start, end = (
+            self.images_per_epoch * at // self.steps_per_epoch for at in (position, position + 1)
+        )
+        return [(epoch, int(i)) for i in order[start:end]]
 
 
 class _StepSampler:
@@ -154,9 +166,9 @@ def train(
         KeyboardInterrupt: if this process, or another of the run, was asked to stop.
     """
     plan, model, accumulate = learning.plan, learning.model, learning.accumulate
-    if plan.batch_size < runtime.world_size:
+    if plan.least_batch < runtime.world_size:
         raise UserError(
-            f"A batch of {plan.batch_size} cannot be divided among {runtime.world_size} processes. "
+            f"A batch of {plan.least_batch} cannot be divided among {runtime.world_size} processes. "
             "Start fewer processes or raise the batch size."
         )
     state = TrainingState(runtime, model, learning.optimizer, checkpoints, desc)
@@ -190,10 +202,13 @@ def train(
             told = torch.stack([loss.detach().float(), loss.new_full((), float(stop.is_asked))])
             total, asked = runtime.sum_over_processes(told).tolist()
             losses.append(state.finite(total, done))
-            if updates and add_row is not None:
-                epoch = (done - 1) // plan.steps_per_epoch + 1
+            if updates:
+                mean_loss = float(np.mean(losses[-accumulate:]))
                 rate = learning.optimizer.param_groups[0]["lr"]
-                add_row(done // accumulate, epoch, float(np.mean(losses[-accumulate:])), rate)
+                batches.tell(f"loss {mean_loss:.3f}, rate {rate:.2g}")
+                if add_row is not None:
+                    epoch = (done - 1) // plan.steps_per_epoch + 1
+                    add_row(done // accumulate, epoch, mean_loss, rate)
             is_last = done == plan.num_steps
             looks = updates and (is_last or _is_multiple(done // accumulate, learning.update_every))
             ends_epoch = _is_multiple(done, plan.steps_per_epoch)

@@ -214,7 +214,8 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     begun = weights.begun()
     resumes = begun is not None and record.is_made_like(begun)
     left = () if begun is None else (_left_over(weights.training),)
-    notes = (RESUMES,) if resumes else left
+    length = step.length(node.run, len(ids))
+    notes = (RESUMES, length) if resumes else (*left, length)
     earlier = weights.record()
     if weights.exists() and earlier is not None:
         why = _changes(node, record, earlier, parts)
@@ -224,7 +225,7 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     if begun is not None and not resumes:
         changes = _changes(node, record, begun, parts)
         why = tuple(each._replace(text=f"stopped training: {each.text}") for each in changes)
-        return Status(STALE, why, ids, ids, anew=True, record=record)
+        return Status(STALE, why, ids, ids, anew=True, record=record, notes=(length,))
     return Status(MISSING, (), ids, ids, record=record, notes=notes)
 
 

@@ -62,6 +62,7 @@ class RunFiles:
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }  # fmt: skip
         self._files: dict[Path, dict[str, Any]] = {}
+        self._made: dict[str, dict[str, Mapping[str, Any]]] = {}  # by step, then by key
 
     def begin(self, config: Config, rows: Sequence[Row]) -> None:
         """Write down how the steps stand before the run.
@@ -96,6 +97,11 @@ class RunFiles:
         self._enter(node, state, made)
         self._write(node.run.config.out_dir)
 
+    def measured(self, node: "Node") -> Mapping[str, Any] | None:
+        """How a step, or else a variant of it, was made when it last ran here; None if never."""
+        entries = self._made.get(node.step.name, {})
+        return entries.get(node.key) or next(reversed(entries.values()), None)
+
     def end(self) -> None:
         """Write down how long the run took."""
         for folder in self._files:
@@ -105,6 +111,8 @@ class RunFiles:
         steps = self._files[node.run.config.out_dir]["steps"]
         how = steps.get(node.key, {}) if made is None else made
         steps[node.key] = {**how, STATE: state}
+        if SECONDS in how:
+            self._made.setdefault(node.step.name, {})[node.key] = how
 
     def _write(self, folder: Path) -> None:
         content = self._files[folder]

@@ -10,7 +10,7 @@ from typing import Any
 
 from misc.config import NO_EFFECT, Config, plain
 from misc.errors import UserError
-from misc.log import progress
+from misc.log import Place, at, progress
 from misc.runtime import Runtime, StopRequest
 from misc.workspace import (
     RunLocks,
@@ -87,6 +87,7 @@ class Runner:
         self.plan = Plan([])
         self._touched: set[Path] = set()
         self._files: RunFiles | None = None
+        self._number = 0  # of the steps that were begun
         self._stop = StopRequest()
         self._locks = RunLocks()
 
@@ -180,14 +181,15 @@ class Runner:
         """Run every step that is to be made; the outcome of each, as it ends."""
         # Only the main process has looked; the others do as it says.
         rows = [row for row in self.plan.rows if row.is_asked]
-        for row in rows or [Row(node, Status(DUE)) for node in self.nodes]:
-            yield self._execute(row)
+        rows = rows or [Row(node, Status(DUE)) for node in self.nodes]
+        for k, row in enumerate(rows):
+            yield self._execute(row, rows[k + 1 :])
         self.run.runtime.on_main(self._redo().forget)
 
     def _redo(self) -> "Redo":
         return Redo(self.run.notes / "redo.json", self.run.config, self.nodes)
 
-    def _execute(self, row: Row) -> Outcome:
+    def _execute(self, row: Row, later: Sequence[Row]) -> Outcome:
         node, runtime = row.node, row.node.run.runtime
         order = runtime.on_main(lambda: self._begin(row))
         if order is None:
@@ -197,17 +199,39 @@ class Runner:
                 self._files.note(node, KEPT if what == KEPT else state)
             return Outcome(node, what, self._earlier_result(row))
         start = time.perf_counter()
-        result = self._make(node, order)
+        place = self._next_place(later)
+        with at(place):
+            result = self._make(node, order)
         seconds = time.perf_counter() - start
         outcome = Outcome(node, DONE, result, result.get("images", len(order.todo)), seconds)
         if runtime.is_main:
             self._keep(row, outcome)
         for artefact in node.step.written(node.run):
             self._touched.add(artefact.path(node.run))
-        logger.info("%s: %s (%.1f s)", node.title, node.step.describe(result) or DONE, seconds)
+        said = node.step.describe(result) or f"{outcome.images} images"
+        logger.info("%s%s: %s (%.1f s)", place.label, node.title, said, seconds)
         if isinstance(node.step, TrainingStep):
             self._obey_stop(runtime)
         return outcome
+
+    def _next_place(self, later: Sequence[Row]) -> Place:
+        """Where in the run the step is that now begins, and how long the later ones will take."""
+        self._number += 1
+        expected = [self._expected_seconds(row) for row in later if row.will_run]
+        known = [seconds for seconds in expected if seconds is not None]
+        return Place(
+            self._number, self._number + len(expected), sum(known), len(expected) - len(known)
+        )
+
+    def _expected_seconds(self, row: Row) -> float | None:
+        """How long a step will take, by the last time that it or a variant of it ran here."""
+        assert self._files is not None
+        how = self._files.measured(row.node)
+        if how is None:
+            return None
+        if isinstance(row.node.step, ImageStep):
+            return len(row.todo) / max(how["images_per_second"], 1e-9)
+        return how["seconds"]
 
     def _earlier_result(self, row: Row) -> dict[str, Any]:
         """What stands in the scores; notes on what is current are brought up to date."""
@@ -293,6 +317,15 @@ class Runner:
         weights = step.writes.file(run)
         torch.manual_seed(config.seed)
         learning = step.make(Work(run, list(order.todo), weights=weights), **step.arguments(run))
+        updates = step.updates(run, len(order.todo))
+        logger.info("%s: %d updates, %d images each", node.title, updates, learning.plan.batch_size)
+        if step.has_few_updates(run, len(order.todo)):
+            logger.warning(
+                "%s: with fewer than %d updates expect little. --preset small takes more, of "
+                "smaller batches; or give more epochs or smaller batches yourself.",
+                node.title,
+                step.few_updates,
+            )
         checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
         path = weights.training / weights.beside(CURVE).name
         curve = TrainingCurve(path) if runtime.is_main else None
@@ -304,8 +337,9 @@ class Runner:
         runtime.barrier()
         # Accelerate keeps what it prepared: several networks would pile up in memory.
         runtime.accelerator.free_memory()
-        images = trained.steps * learning.plan.batch_size
-        return {"images": images, "loss": trained.loss, **learning.notes}
+        plan = learning.plan
+        images = round(trained.steps * plan.images_per_epoch / plan.steps_per_epoch)
+        return {"images": images, "updates": updates, "loss": trained.loss, **learning.notes}
 
     def _keep(self, row: Row, outcome: Outcome) -> None:
         """Enter a result into the scores, and how it was made into run.json."""
