@@ -18,7 +18,7 @@ from misc.runtime import WorkerPool
 from misc.workspace import atomic_write, digest, read_json, stat_digest, write_json
 from step.artefacts import has_exact_masks
 from step.common.results import CamFile
-from step.common.scores import chunks, naming
+from step.common.scores import IMAGES_A_TASK, chunks, naming
 from step.report.layers import (
     EXACT,
     LEVELS,
@@ -322,7 +322,8 @@ def _made(run: "Run", jobs: Sequence[Job], folder: Path, layers: Sequence[Layer]
         (folder / layer.key).mkdir(parents=True, exist_ok=True)
     tasks = chunks(jobs)
     with WorkerPool(run.runtime.num_workers if len(tasks) > 1 else 0) as pool:
-        for part in progress(pool.map(_make_all, tasks), desc="report", total=len(tasks)):
+        made = pool.map(_make_all, tasks)
+        for part in progress(made, desc="report", total=len(jobs), each=IMAGES_A_TASK):
             yield from part
 
 

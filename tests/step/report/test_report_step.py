@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.helpers.tiny import Run, copy_run, run, scores_of, states
+from step.score import main as score
+from tests.helpers.segmentation import run_seg
+from tests.helpers.tiny import Run, copy_dataset, copy_run, run, scores_of, states
 
 REPORT = "--steps=report"
 LAYERS = ["photo", "cam", "saliency", "label", "boundary", "walk", "mask", "mask_crf", "exact"]
@@ -193,3 +195,71 @@ def test_a_run_without_the_usual_list_has_no_gallery_and_says_so(
     facts = report_in(out_dir)
     assert facts["gallery"]["images"] == []
     assert "There is no gallery: " in facts["problems"][0]
+
+
+def test_without_exact_masks_the_images_are_sorted_by_their_ids(
+    finished_run: Run, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    voc = copy_dataset(tiny_dataset, tmp_path / "voc")
+    shutil.rmtree(voc / "SegmentationClass")
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    (out_dir / "scores.json").unlink()
+    assert run(voc, out_dir, REPORT, "--report=yes").status == 0
+    facts = report_in(out_dir)
+    assert facts["gallery"]["main"] == ""
+    assert [each["id"] for each in facts["gallery"]["images"]] == IDS
+    assert facts["gallery"]["images"][0]["iou"] == {}
+    assert (facts["scores"], facts["confusion"]) == ([], None)
+
+
+def test_benchmark_and_boundary_quality_are_shown_where_they_were_measured(
+    tiny_dataset: Path, out_dir: Path
+) -> None:
+    grid = ["--benchmark_act_thres=0:0.5:2", "--benchmark_sal_thres=0.2"]
+    flags = ["--steps=benchmark", *grid, "--benchmark_choose_images=0", "--report=no"]
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    masks, to = out_dir / "sem_seg", out_dir / "quality"
+    words = [str(masks), f"--data_root={tiny_dataset}", "--split=train", f"--to={to}"]
+    assert score([*words, "--num_workers=0"]) == 0
+    assert run(tiny_dataset, out_dir, REPORT, "--report=yes", *grid).status == 0
+    facts = report_in(out_dir)
+    measured = json.loads((to / "score.json").read_text())
+    assert facts["boundary"][0]["boundary_f"] == measured["boundary_f"]
+    best = json.loads((out_dir / "benchmark" / "benchmark.json").read_text())["best"]
+    assert [row["miou"] for row in facts["benchmark"]["best"]] == [
+        row["miou"] for row in best if not row["ignore"]
+    ]
+    copied = out_dir / "report" / "benchmark"
+    assert sorted(path.name for path in copied.iterdir()) == [
+        "classes.svg", "heat_map.svg", "thresholds.svg",
+    ]  # fmt: skip
+
+
+def test_seeds_of_the_segmentation_network_have_a_mean_and_a_spread(
+    segmented: Run, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    out_dir = copy_run(segmented.out_dir, tmp_path / "out")
+    flags = ["--seg_seeds=0,1", "--eval_classes=cat,cow", REPORT, "--report=yes"]
+    assert run_seg(tiny_dataset, out_dir, *flags).status == 0
+    facts, scores = report_in(out_dir), scores_of(out_dir)["eval_seg"]
+    last, best = (row for row in facts["scores"] if row["key"] == "eval_seg")
+    assert (last["miou"], last["miou_std"]) == (
+        scores["last"]["miou"]["mean"], scores["last"]["miou"]["std"],
+    )  # fmt: skip
+    assert last["seeds"] == [0, 1]
+    assert best["miou_chosen"] == scores["best"]["miou_chosen"]["mean"]
+    assert facts["head"]["seeds"] == [0, 1, 5]
+    assert [curve["name"] for curve in facts["validation"]] == ["seg_seed0", "seg_seed1"]
+    assert facts["validation"][0]["update"] == [2, 4]
+
+
+def test_the_boundary_that_was_walked_on_is_a_picture(
+    finished_run: Run, tiny_dataset: Path
+) -> None:
+    folder = finished_run.out_dir / "walk" / "boundary"
+    assert sorted(path.stem for path in folder.iterdir()) == IDS
+    with Image.open(tiny_dataset / "JPEGImages" / f"{IDS[0]}.jpg") as photograph:
+        width, height = photograph.size
+    with Image.open(folder / f"{IDS[0]}.png") as picture:
+        assert picture.mode == "L"
+        assert picture.size == (-(-width // 4), -(-height // 4))
