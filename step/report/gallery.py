@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from misc.images import image_size, read_mask
 from misc.log import progress
 from misc.metrics import ConfusionMatrix, Faults, faults_of
 from misc.runtime import WorkerPool
-from misc.workspace import atomic_write, digest, read_json, stat_digest, write_json
+from misc.workspace import atomic_write, read_json, stat_digest, write_json
 from step.artefacts import has_exact_masks
 from step.common.results import CamFile
 from step.common.scores import IMAGES_A_TASK, chunks, naming
@@ -78,13 +79,13 @@ class Gallery:
     count: int = 0
     problems: Sequence[str] = ()
 
-    @property
+    @cached_property
     def scored_layers(self) -> list[str]:
         """Layers of masks that are compared with exact ones, in their order."""
         there = {key for shown in self.images.values() for key in shown.cells}
         return [layer.key for layer in self.layers if layer.key in there]
 
-    @property
+    @cached_property
     def main(self) -> str:
         """The layer that images are judged by; "" without any."""
         scored = self.scored_layers
@@ -268,7 +269,7 @@ def _stamps(layers: Sequence[Layer], image_id: str) -> dict[str, str]:
     exact = stamps.get(EXACT, "")
     # Masks are scored as they are drawn: again too where the exact mask changed.
     return {
-        layer.key: digest([stamps[layer.key], exact]) if layer.is_mask else stamps[layer.key]
+        layer.key: f"{stamps[layer.key]}+{exact}" if layer.is_mask else stamps[layer.key]
         for layer in layers
         if layer.key in stamps
     }

@@ -106,8 +106,11 @@ def _layer(
     run: "Run", key: str, title: str, artefact: ImageFiles, ids: Sequence[str], draw: Draw,
     legend: str, suffix: str = ".png",
 ) -> Layer:  # fmt: skip
-    folder = artefact.folder(run)
-    files = _there(ids, lambda image_id: folder.file(image_id, suffix))
+    folder = artefact.folder(run).path
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    files: dict[str, CamFile] = {
+        image_id: folder / name for image_id in ids if (name := f"{image_id}{suffix}") in names
+    }
     return Layer(key, title, files, draw, is_mask=draw is draw_mask, legend=legend)
 
 
