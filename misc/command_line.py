@@ -1,16 +1,19 @@
 """How the command-line tools end: with a status, a message instead of a traceback, what to type."""
 
+import errno
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from misc.errors import MENDABLE, UserError, with_remedy
+from misc.errors import UserError, failure_in_words
 from misc.log import setup_logging
+from misc.signals import exit_status_of, number_of, stoppable, words_of
+from misc.streams import make_streams_last
 
 logger = logging.getLogger(__name__)
 
-USER_MISTAKE, INTERRUPTED = 2, 130
+USER_MISTAKE = 2
 SHOWN_PROBLEMS = 20
 
 
@@ -28,8 +31,28 @@ def raise_problems(problems: Sequence[str], count: int, what: str) -> None:
         raise UserError(f"{len(problems)} of {count} {what} have problems:\n" + "\n".join(shown))
 
 
+def as_program(main: Callable[[], int]) -> int:
+    """Call `main` as what this process is for, and return its exit status.
+
+    Where stdout or stderr is closed, or nobody reads it any more, the work goes on all the same. If
+    what belongs on stdout cannot be written for another reason, such as a full disk, that is said
+    in the end.
+    """
+    stdout = make_streams_last()
+    try:
+        status = main()
+    except SystemExit as error:  # argparse has said what there is to say
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    sys.stdout.flush()
+    failure = stdout.failure
+    if status == 0 and failure is not None and failure.errno != errno.EPIPE:
+        sys.stderr.write(f"What belongs on stdout could not be written: {failure}.\n")
+        return USER_MISTAKE
+    return status
+
+
 def exit_status(work: Callable[[], object], out_flag: str = "--out") -> int:
-    """Do the work of a tool; return 0, or log a user error and return its status.
+    """Do the work of a tool; return 0, or log an error that the user can mend and its status.
 
     Args:
         work: the tool.
@@ -37,19 +60,23 @@ def exit_status(work: Callable[[], object], out_flag: str = "--out") -> int:
     """
     setup_logging(None)
     try:
-        work()
-    except UserError as error:
-        logger.error("%s", error.message)
-        return USER_MISTAKE
-    except OSError as error:
-        if error.errno not in MENDABLE:
+        with stoppable():
+            work()
+    except KeyboardInterrupt as error:
+        return stopped(error)
+    except Exception as error:
+        message = failure_in_words(error, out_flag)
+        if message is None:
             raise
-        logger.error("%s", with_remedy(error, out_flag))
+        logger.error("%s", message)
         return USER_MISTAKE
-    except KeyboardInterrupt:
-        logger.warning("Stopped. Run the same command again to resume.")
-        return INTERRUPTED
     return 0
+
+
+def stopped(error: KeyboardInterrupt) -> int:
+    """Say that this process was stopped, and return the exit status."""
+    logger.warning("%s", words_of(number_of(error)))
+    return exit_status_of(number_of(error))
 
 
 def this_python() -> str:

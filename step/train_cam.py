@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from misc.config import setting
+from misc.runtime import read_ahead
 from step.artefacts import CAM_WEIGHTS, CAMS, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
 from step.common.checks import image_problems, problems_of
 from step.graph import TrainingStep, Work
@@ -160,23 +161,16 @@ def _report_validation_loss(
 ) -> None:
     """Log the mean loss over the val list, each image cut at its top left corner."""
     import torch
-    from torch.utils.data import DataLoader
-
-    from misc.training import loader_options
 
     if not len(crops):
         return
     runtime = run.runtime
     classifier.eval()
     draws = runtime.shard([(epoch, index) for index in range(len(crops))])
-    loader = DataLoader(
-        crops,
-        batch_sampler=[draws[i : i + size] for i in range(0, len(draws), size)],
-        **loader_options(runtime),
-    )
+    batches = [draws[i : i + size] for i in range(0, len(draws), size)]
     total = torch.zeros((), device=runtime.device)
     with torch.no_grad():
-        for batch in loader:
+        for batch in read_ahead(runtime, crops, batch_sampler=batches):
             moved = {name: value.to(runtime.device) for name, value in batch.items()}
             total += _summed_loss(classifier, moved)
     mean = float(runtime.sum_over_processes(total)) / len(crops)

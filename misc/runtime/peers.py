@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 from misc.runtime.device import ReportedByMain
-from misc.runtime.signals import unstoppable
+from misc.signals import unstoppable
 
 if TYPE_CHECKING:
     from torch.distributed import Store

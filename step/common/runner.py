@@ -11,7 +11,8 @@ from typing import Any
 from misc.config import NO_EFFECT, Config, plain
 from misc.errors import UserError
 from misc.log import progress
-from misc.runtime import Runtime, StopRequest
+from misc.runtime import Runtime
+from misc.signals import StopRequest
 from misc.workspace import RunLocks, digest, read_json, remove_partial_files, write_json
 from step.common.disk import announce_use
 from step.common.plan import CURRENT, DUE, MISSING, STALE, Plan, Row, Status, make_plan, status_of

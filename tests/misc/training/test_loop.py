@@ -17,7 +17,8 @@ from torch.amp import GradScaler
 from torch.utils.data import Dataset
 
 from misc.errors import UserError
-from misc.runtime import ReportedByMain, Runtime, Terminated, end_process, make_runtime
+from misc.runtime import ReportedByMain, Runtime, end_process, make_runtime
+from misc.signals import Terminated
 from misc.training import Batch, BatchPlan, Checkpoints, Draw, Learning, PolySgd, train
 from misc.training.loop import Trained
 
