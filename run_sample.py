@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from misc.command_line import USER_MISTAKE, as_program, stopped
+from misc.command_line import USER_MISTAKE, run_as_program, stopped
 from misc.config import (
     OVERWRITE_ALL,
     OVERWRITE_NOTHING,
@@ -40,7 +40,6 @@ from misc.runtime import (
     RUN_LOST,
     PeerLost,
     ReportedByMain,
-    end_process,
     make_runtime,
     prepare_workers,
     watched_peers,
@@ -394,22 +393,23 @@ def run_nodes(
         run.save_notes()
 
     try:
-        runtime.on_main(prepare)
-        if is_only_planned:
-            return
-        outcomes = list(runner.execute())
-        if not runtime.is_main:
-            return
-        if all(outcome.what != DONE for outcome in outcomes):
-            logger.info("Nothing to do.")
-        run.save_notes()
-        scores = ScoreFile.of(config)
-        text = (is_demo and comparison_table(scores)) or results_table(outcomes)
-        sys.stdout.write(f"\n{text}\n")
-        if any(outcome.node.step.has_panels for outcome in outcomes):
-            _write_panels(run)
-        if places := _places(run, runner.nodes):
-            sys.stdout.write(f"\n{places}\n")
+        with stoppable():
+            runtime.on_main(prepare)
+            if is_only_planned:
+                return
+            outcomes = list(runner.execute())
+            if not runtime.is_main:
+                return
+            if all(outcome.what != DONE for outcome in outcomes):
+                logger.info("Nothing to do.")
+            run.save_notes()
+            scores = ScoreFile.of(config)
+            text = (is_demo and comparison_table(scores)) or results_table(outcomes)
+            sys.stdout.write(f"\n{text}\n")
+            if any(outcome.node.step.has_panels for outcome in outcomes):
+                _write_panels(run)
+            if places := _places(run, runner.nodes):
+                sys.stdout.write(f"\n{places}\n")
     finally:
         runner.unlock()
 
@@ -445,7 +445,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     setup_logging(None)
     try:
-        with stoppable(), watched_peers():
+        with watched_peers():
             run_arguments(args)
     except KeyboardInterrupt as error:
         return stopped(error)
@@ -464,4 +464,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    end_process(as_program(main))
+    run_as_program(main)

@@ -1,10 +1,13 @@
 """How the command-line tools end: with a status, a message instead of a traceback, what to type."""
 
+import atexit
 import errno
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from misc.errors import UserError, failure_in_words
 from misc.log import setup_logging
@@ -31,8 +34,8 @@ def raise_problems(problems: Sequence[str], count: int, what: str) -> None:
         raise UserError(f"{len(problems)} of {count} {what} have problems:\n" + "\n".join(shown))
 
 
-def as_program(main: Callable[[], int]) -> int:
-    """Call `main` as what this process is for, and return its exit status.
+def run_as_program(main: Callable[[], int]) -> NoReturn:
+    """Call `main` as what this process is for, and end with its exit status.
 
     Where stdout or stderr is closed, or nobody reads it any more, the work goes on all the same. If
     what belongs on stdout cannot be written for another reason, such as a full disk, that is said
@@ -47,8 +50,27 @@ def as_program(main: Callable[[], int]) -> int:
     failure = stdout.failure
     if status == 0 and failure is not None and failure.errno != errno.EPIPE:
         sys.stderr.write(f"What belongs on stdout could not be written: {failure}.\n")
-        return USER_MISTAKE
-    return status
+        status = USER_MISTAKE
+    end_process(status)
+
+
+def end_process(status: int) -> NoReturn:
+    """End this process by a short way: what is registered for the end is done, and nothing else.
+
+    A thread of torch.distributed lets go of a collective operation's tensors some time after the
+    operation. If Python is taking itself apart by then, that aborts the process; destroying the
+    process group does not help, since networks hold on to it. Python also takes its signal handlers
+    away then: a second Ctrl-C would have a status of its own.
+
+    Args:
+        status: the exit status.
+    """
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def exit_status(work: Callable[[], object], out_flag: str = "--out") -> int:

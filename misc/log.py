@@ -60,6 +60,8 @@ def setup_logging(log_file: Path | None, *, quiet: bool = False) -> None:
         handler.owned_by_sbe = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(logging.INFO)
+    # It reports on its own caches as the process ends.
+    logging.getLogger("torch").setLevel(logging.WARNING)
 
 
 def progress(

@@ -124,8 +124,12 @@ def unstoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Within the block a stop signal raises KeyboardInterrupt, or Terminated."""
-    with _handled(raise_for):
+    """Within the block a stop signal raises KeyboardInterrupt, or Terminated, if this is a program.
+
+    Elsewhere signals are the caller's business. No such block may import torch: an exception in
+    the middle of that can abort the process.
+    """
+    with _handled(raise_for) if _is_program else contextlib.nullcontext():
         yield
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from misc.command_line import as_program, exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.metrics import interval, miou_of_counts, resampled_mious
 from misc.workspace import write_json
@@ -234,4 +234,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(as_program(main))
+    run_as_program(main)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from misc.command_line import as_program, exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.workspace import write_json
 from step.common.cards import CARD_NAME, FIELDS, parse_fields, read_card, template
 from step.common.mask_scores import (
@@ -108,4 +108,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(as_program(main))
+    run_as_program(main)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.command_line import as_program, exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.download import download
 from misc.errors import UserError
 from misc.untrusted import unpack_pngs
@@ -104,4 +104,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(as_program(main))
+    run_as_program(main)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.command_line import as_program, exit_status, this_python
+from misc.command_line import exit_status, run_as_program, this_python
 from misc.errors import UserError, some_images
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
@@ -245,4 +245,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(as_program(main))
+    run_as_program(main)

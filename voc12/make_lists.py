@@ -12,7 +12,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from misc.command_line import as_program, exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
@@ -60,4 +60,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(as_program(main))
+    run_as_program(main)

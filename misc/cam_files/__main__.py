@@ -6,7 +6,7 @@ if __name__ == "__main__":
     leave_when_stopped()  # before the imports, which take a while
 
 from misc.cam_files.convert import main
-from misc.command_line import as_program
+from misc.command_line import run_as_program
 
 if __name__ == "__main__":
-    raise SystemExit(as_program(main))
+    run_as_program(main)

@@ -3,7 +3,7 @@
 from misc.runtime.device import ReportedByMain, Runtime, is_accelerator, make_runtime
 from misc.runtime.loading import read_ahead
 from misc.runtime.memory import keep_freed_memory
-from misc.runtime.peers import RUN_LOST, PeerLost, end_process, watched_peers
+from misc.runtime.peers import RUN_LOST, PeerLost, watched_peers
 from misc.runtime.workers import WorkerPool, available_cpus, prepare_workers
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Runtime",
     "WorkerPool",
     "available_cpus",
-    "end_process",
     "is_accelerator",
     "keep_freed_memory",
     "make_runtime",

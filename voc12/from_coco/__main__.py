@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from misc.command_line import as_program, exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.runtime import available_cpus
 from voc12.from_coco.convert import SHOWN, Source, convert
@@ -144,4 +144,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(as_program(main))
+    run_as_program(main)
