@@ -46,10 +46,19 @@ def exit_status(work: Callable[[], object], out_flag: str = "--out") -> int:
             raise
         logger.error("%s", with_remedy(error, out_flag))
         return USER_MISTAKE
+    except UnicodeEncodeError as error:
+        logger.error("%s", _not_utf8(error))
+        return USER_MISTAKE
     except KeyboardInterrupt:
         logger.warning("Stopped. Run the same command again to resume.")
         return INTERRUPTED
     return 0
+
+
+def _not_utf8(error: UnicodeEncodeError) -> str:
+    """What to say where a name of the user's, which no text can hold, was to be written."""
+    near = error.object[max(error.start - 60, 0) : error.end + 20].strip()
+    return f"A name is not UTF-8 ({near!a}). Rename the file or folder."
 
 
 def this_python() -> str:

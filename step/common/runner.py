@@ -287,6 +287,8 @@ class Runner:
     def _keep(self, row: Row, outcome: Outcome) -> None:
         """Enter a result into the scores."""
         node, result = row.node, outcome.result
+        if row.warnings:
+            result["warnings"] = row.warnings
         if row.status.record is not None and isinstance(node.step, ScoringStep):
             result["made_from"] = row.status.record.to_json()
         result |= {"settings": node.step.settings(node.run), "seed": node.run.config.seed}
