@@ -201,7 +201,9 @@ def step_of(name: str, flag: str) -> Step:
     """
     known = {step.name: step for step in all_steps() if not step.runs_with}
     if name not in known:
-        raise UserError(f"{flag}: unknown step {name}. The steps are {', '.join(known)}.")
+        close = difflib.get_close_matches(name, known, n=2)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UserError(f"{flag}: unknown step {name}.{hint} The steps are {', '.join(known)}.")
     return known[name]
 
 

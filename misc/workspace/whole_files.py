@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from misc.errors import UserError
+from misc.images import open_regular
 
 PARTIAL_SUFFIX = ".partial"
+# Bytes of the longest name that `atomic_write` takes: file systems take 255, Linux has process ids
+# of up to seven digits.
+LONGEST_NAME = 255 - len(f"..4194304{PARTIAL_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -75,12 +79,17 @@ def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
         remedy: what to do if it is damaged.
 
     Raises:
-        UserError: if it is not valid JSON.
+        UserError: if it is not valid JSON, or no regular file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            return json.loads(file.read().decode())
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}). {remedy}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
 
 
 def digest(content: Any) -> str:
@@ -120,5 +129,5 @@ def content_digest(path: Path) -> str:
 
 def remove_partial_files(folder: Path) -> None:
     """Delete what an interrupted run left half-written in `folder`."""
-    for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
+    for path in folder.glob(f".*.*[0-9]{PARTIAL_SUFFIX}"):
         path.unlink(missing_ok=True)
