@@ -11,7 +11,8 @@ from typing import Any
 from misc.config import NO_EFFECT, Config, plain
 from misc.errors import UserError
 from misc.log import Place, at, progress
-from misc.runtime import Runtime, StopRequest
+from misc.runtime import Runtime
+from misc.signals import StopRequest
 from misc.workspace import (
     RunLocks,
     TrainingCurve,
@@ -344,6 +345,8 @@ class Runner:
     def _keep(self, row: Row, outcome: Outcome) -> None:
         """Enter a result into the scores, and how it was made into run.json."""
         node, result = row.node, outcome.result
+        if row.warnings:
+            result["warnings"] = row.warnings
         record = row.status.record if isinstance(node.step, ScoringStep) else None
         if not isinstance(node.step, ShowingStep):
             ScoreFile.of(node.run.config).put(node.key, result, record)
