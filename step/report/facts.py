@@ -1,7 +1,7 @@
 """Every number on the page, as JSON can hold it: read from what the run left on disk."""
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +12,7 @@ from step.common.cards import read_card
 from step.common.plan import BROKEN, status_of
 from step.common.runfile import read_run
 from step.common.scorefile import ScoreFile
+from step.common.scores import percent
 from step.graph import ShowingStep, all_steps
 from step.report.curves import threshold_curves, training_curves, validation_curves
 from step.report.gallery import Gallery
@@ -65,8 +66,21 @@ def facts_of(run: "Run", gallery: Gallery, problems: Sequence[str] = ()) -> Fact
         "boundary": if_sound(lambda: _boundary_quality(run.config.out_dir)) or [],
         "benchmark": if_sound(lambda: _benchmark(run.config.out_dir)),
         "class_names": ["background", *names],
+        "warnings": list(dict.fromkeys(_warnings(results))),
         "problems": found,
     }
+
+
+def _warnings(results: Mapping[str, Any]) -> Iterator[str]:
+    """What the plan found odd when something was made, and classifiers that learnt nothing."""
+    for key, result in results.items():
+        yield from result.get("warnings", ())
+        if result.get("is_at_chance"):
+            yield (
+                f"{key}: the classifier is at chance level. It is right on "
+                f"{percent(result['accuracy'])} % of its own training images; always naming the "
+                f"same class, on {percent(result['chance_accuracy'])} %."
+            )
 
 
 def _card(folder: Path) -> dict[str, str] | None:

@@ -187,10 +187,11 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_shown(
 
 
 def test_a_run_without_the_usual_list_has_no_gallery_and_says_so(
-    tiny_dataset: Path, out_dir: Path
+    tiny_dataset: Path, out_dir: Path, tmp_path: Path
 ) -> None:
-    lists = ["--chainer_eval_set=other", "--infer_list=other", "--train_aug_list=train"]
-    done = run(tiny_dataset, out_dir, REPORT, "--report=yes", *lists)
+    voc = copy_dataset(tiny_dataset, tmp_path / "voc")
+    (voc / "ImageSets" / "Segmentation" / "train.txt").unlink()
+    done = run(voc, out_dir, REPORT, "--report=yes")
     assert done.status == 0, done.stderr
     facts = report_in(out_dir)
     assert facts["gallery"]["images"] == []
