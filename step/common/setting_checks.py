@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from step.artefacts import MADE_SALIENCY
+from step.common.board import package_problem
 from step.common.checks import problems_of
 from step.graph import ImageFiles, Node, all_artefacts
 from step.run import Run
@@ -22,6 +23,8 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
         elif path.is_dir():
             problems.append(f"--{artefact.flag} {path} is a folder. Name a file in it.")
         problems += _parent_problems(artefact.flag, path)
+    if run.config.tensorboard and (problem := package_problem()):
+        problems.append(problem)
     names = {name for node in nodes for name in node.step.own_settings()}
     if "eval_classes" in names:
         wanted = run.config.eval_classes
