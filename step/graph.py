@@ -80,6 +80,10 @@ class Source(ABC):
         """What is missing or wrong of it for these images, each with a remedy."""
         return []
 
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """What is odd about it for these images, but may be meant."""
+        return []
+
     def path(self, run: "Run") -> Path | None:
         """Where a result that an earlier step may write lies; None for parts of the dataset."""
         return None
@@ -319,6 +323,15 @@ class Step(ABC):
         """
         return []
 
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """What is odd about its inputs, but may be meant; it stands in the plan and in the scores.
+
+        Args:
+            run: the run.
+            ids: the images that it reads.
+        """
+        return [text for source in self.sources(run) for text in source.warnings(run, ids)]
+
     def describe(self, result: Mapping[str, Any]) -> str:
         """A result of its `make`, in one line."""
         return ""
@@ -370,6 +383,7 @@ class TrainingStep(Step):
     `make(work, *, settings...)` builds network, batches and optimiser; the runner trains.
 
     Attributes:
+        few_updates: with fewer updates than these, expect nothing: a warning says so.
         tables: ending of each CSV that a training keeps beside its weights -> its first line.
     """
 
@@ -378,6 +392,26 @@ class TrainingStep(Step):
     is_only_for_others: ClassVar[bool] = True
     writes: Weights
     make: ClassVar[Callable[..., "Learning"]]
+    few_updates: ClassVar[int] = 0
+
+    @abstractmethod
+    def updates(self, run: "Run", num_images: int) -> int:
+        """How many updates of the weights a whole training on so many images takes."""
+
+    def has_few_updates(self, run: "Run", num_images: int) -> bool:
+        """Whether so short a training is hardly worth its while."""
+        return self.updates(run, num_images) < self.few_updates
+
+    def length(self, run: "Run", num_images: int) -> str:
+        """How long a whole training is, for the plan."""
+        updates = self.updates(run, num_images)
+        told = f"{updates} update{'s' * (updates > 1)}"
+        is_short = self.has_few_updates(run, num_images)
+        return f"only {told}: too few (--preset small)" if is_short else told
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Those of its sources, and which list stands in for train_aug."""
+        return super().warnings(run, ids) + run.train_notes
 
     def describe(self, result: Mapping[str, Any]) -> str:
         start = result.get("initialisation")

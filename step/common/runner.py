@@ -11,7 +11,8 @@ from typing import Any
 from misc.config import NO_EFFECT, Config, plain
 from misc.errors import UserError
 from misc.log import Place, at, progress
-from misc.runtime import Runtime, StopRequest
+from misc.runtime import Runtime
+from misc.signals import StopRequest
 from misc.workspace import (
     RunLocks,
     TrainingCurve,
@@ -317,6 +318,15 @@ class Runner:
         weights = step.writes.file(run)
         torch.manual_seed(config.seed)
         learning = step.make(Work(run, list(order.todo), weights=weights), **step.arguments(run))
+        updates = step.updates(run, len(order.todo))
+        logger.info("%s: %d updates, %d images each", node.title, updates, learning.plan.batch_size)
+        if step.has_few_updates(run, len(order.todo)):
+            logger.warning(
+                "%s: with fewer than %d updates expect little. --preset small takes more, of "
+                "smaller batches; or give more epochs or smaller batches yourself.",
+                node.title,
+                step.few_updates,
+            )
         checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
         path = weights.training / weights.beside(CURVE).name
         curve = None
@@ -330,12 +340,15 @@ class Runner:
         runtime.barrier()
         # Accelerate keeps what it prepared: several networks would pile up in memory.
         runtime.accelerator.free_memory()
-        images = trained.steps * learning.plan.batch_size
-        return {"images": images, "loss": trained.loss, **learning.notes}
+        plan = learning.plan
+        images = round(trained.steps * plan.images_per_epoch / plan.steps_per_epoch)
+        return {"images": images, "updates": updates, "loss": trained.loss, **learning.notes}
 
     def _keep(self, row: Row, outcome: Outcome) -> None:
         """Enter a result into the scores, and how it was made into run.json."""
         node, result = row.node, outcome.result
+        if row.warnings:
+            result["warnings"] = row.warnings
         record = row.status.record if isinstance(node.step, ScoringStep) else None
         ScoreFile.of(node.run.config).put(node.key, result, record)
         assert self._files is not None
