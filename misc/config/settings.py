@@ -83,6 +83,13 @@ def distinct(values: Sequence[object]) -> str:
     return "" if len({*values}) == len(values) else "one is named twice"
 
 
+def parse_seed(text: str) -> int:
+    """A seed from its text, for tools."""
+    if not text.isdecimal() or a_seed(int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
+    return int(text)
+
+
 def distinct_seeds(values: Sequence[int]) -> str:
     """A rule for `setting`: seeds, none twice."""
     return next(filter(None, map(a_seed, values)), distinct(values))
