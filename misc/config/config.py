@@ -33,8 +33,9 @@ class DataSettings:
     )
     preset: str = setting(
         "none",
-        "set the published defaults of a dataset, or BES's own; other flags override them",
-        ("none", "voc12", "coco14", "bes"),
+        "set the published defaults of a dataset, BES's own, or what suits a few hundred images; "
+        "other flags override them",
+        ("none", "voc12", "coco14", "bes", "small"),
         decides=NO_EFFECT,
         in_short_help=True,
     )
