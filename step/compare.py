@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from misc.command_line import exit_status, run_as_program
-from misc.config import parse_seed
+from misc.command_line import exit_status, parse_seed, run_as_program
 from misc.errors import UserError
 from misc.metrics import interval, miou_of_counts, resampled_mious
 from misc.workspace import write_json

@@ -21,8 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.command_line import exit_status, run_as_program, this_python
-from misc.config import parse_seed
+from misc.command_line import exit_status, parse_seed, run_as_program, this_python
 from misc.errors import UserError, some_images
 from misc.workspace import atomic_write
 from voc12.classes import is_background

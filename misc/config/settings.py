@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from misc.command_line import MOST_SEED
+
 TRUE_WORDS = ("true", "yes", "1", "on")
 FALSE_WORDS = ("false", "no", "0", "off")
 
@@ -64,9 +66,6 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-MOST_SEED = 2**63 - 1  # of torch's and numpy's generators
-
-
 def a_seed(value: int) -> str:
     """A rule for `setting`: a seed that all random generators take."""
     return "" if value <= MOST_SEED else "a seed is at most 2^63 - 1"
@@ -81,13 +80,6 @@ def positive_numbers(values: Sequence[float]) -> str:
 def distinct(values: Sequence[object]) -> str:
     """A rule for `setting`: nothing is named twice."""
     return "" if len({*values}) == len(values) else "one is named twice"
-
-
-def parse_seed(text: str) -> int:
-    """A seed from its text, for tools."""
-    if not text.isdecimal() or a_seed(int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
-    return int(text)
 
 
 def distinct_seeds(values: Sequence[int]) -> str:
