@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def finished_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def stop_signals_heeded() -> Iterator[None]:
     """Ctrl-C and the like reach this process and what it starts, also under nohup and `&`."""
-    heed = {signal.SIGINT: signal.default_int_handler}
+    heed: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, heed.get(number, signal.SIG_DFL))
               for number in STOP_SIGNALS}  # fmt: skip
     yield
