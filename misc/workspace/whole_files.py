@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from misc.errors import UserError
+from misc.images import open_regular
 
 PARTIAL_SUFFIX = ".partial"
+# Bytes of the longest name that `atomic_write` takes: file systems take 255, Linux has process ids
+# of up to seven digits.
+LONGEST_NAME = 255 - len(f"..4194304{PARTIAL_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -76,12 +80,17 @@ def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
         remedy: what to do if it is damaged.
 
     Raises:
-        UserError: if it is not valid JSON.
+        UserError: if it is not valid JSON, or no regular file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            return json.loads(file.read().decode())
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}). {remedy}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
 
 
 def digest(content: Any) -> str:
@@ -126,5 +135,5 @@ def partial_files(path: Path) -> list[Path]:
 
 def remove_partial_files(folder: Path) -> None:
     """Delete what an interrupted run left half-written in `folder`."""
-    for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
+    for path in folder.glob(f".*.*[0-9]{PARTIAL_SUFFIX}"):
         path.unlink(missing_ok=True)
