@@ -285,13 +285,8 @@ def run(
     config = run_arguments(parser.parse_args(words), words)
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
     paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
-<<<<<<< HEAD
     paths |= {"log": config.log_path, "report": config.out_dir / "report" / "index.html"}
-    return RunResult(ScoreFile.of(config).content, paths | {"panels": config.out_dir / "panels"})
-=======
-    paths |= {"log": config.log_path}
     return RunResult(ScoreFile.of(config).content, paths | {"panels": config.out_dir / PANELS})
->>>>>>> main
 
 
 def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
