@@ -3,12 +3,17 @@
 python -m step.report A B C --to DIR
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.command_line import exit_status
+from misc.command_line import exit_status, run_as_program
 from step.report.side_by_side import compare_runs
 
 
@@ -43,4 +48,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)
