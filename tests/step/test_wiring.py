@@ -6,6 +6,7 @@ All steps work on files that somebody put there, so none of this depends on an e
 
 import json
 from collections.abc import Callable, Mapping, Set
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,6 +104,19 @@ def training(prefix: str, rates: list[Any]) -> tuple[Line, ...]:
     )  # fmt: skip
 
 
+def crf_line(*numbers: float) -> Line:
+    """The CRF, and with which numbers it is built."""
+    return Line(
+        "crf", "pydensecrf", CRF, lambda seen: (seen["backend"], astuple(seen["params"])),
+        ("pydensecrf", numbers), "pydensecrf",
+    )  # fmt: skip
+
+
+def who(seen: Arguments) -> tuple[str, str]:
+    """The backbone of a network, and which file it has its weights of."""
+    return seen["self"].backbone.name, start_of(seen["self"])
+
+
 TRIALS = (
     Trial("train_cam", ("backbone_weights",), (
         *training("cam", [0.03, pytest.approx(0.21)]),
@@ -114,8 +128,8 @@ TRIALS = (
              "backbone.pth", BACKBONE),
     )),
     Trial("make_cam", ("cam_weights_name",), (
-        Line("backbone", BACKBONE, "net.cam.CamClassifier.cams_of_pair",
-             lambda seen: seen["self"].backbone.name, BACKBONE),
+        Line("backbone", BACKBONE, "net.cam.CamClassifier.cams_of_pair", who,
+             (BACKBONE, "cam.pth"), BACKBONE),
         Line("cam_scales", "1,0.25", "voc12.dataloader.ImagePyramids.__init__", "scales",
              (1.0, 0.25)),
         Line("cam_dtype", "float16", "step.make_cam.write_irn", "dtype", "float16"),
@@ -132,12 +146,16 @@ TRIALS = (
              "conf_fg_thres", 0.41),
         Line("conf_bg_thres", "0.03", "misc.boundary_label.make_confident_regions",
              "conf_bg_thres", 0.03),
-        Line("crf", "pydensecrf", CRF, "backend", "pydensecrf"),
+        crf_line(3, 3, 50, 5, 10, 10),
     )),
     Trial("make_boundary_label", ("cam_vis_dir",), tuple(
         Line(field, text, "misc.boundary_label.make_boundary_label", field, float(text))
         for field, text in (("window_size", "7"), ("theta_scale", "0.35"), ("theta_diff", "0.15"),
                             ("salbound_thres", "0.65"), ("sal_bg_thres", "0.25"))
+    )),
+    Trial("make_boundary_label", ("cam_vis_dir",), (
+        Line("sal_bg_thres", "0.25", "misc.boundary_label.make_boundary_label",
+             lambda seen: bool(seen["saliency"].any()), True, 0.25),
     )),
     Trial("train_bes", ("cam_weights_name", "backbone_weights", "boundary_label_dir"), (
         *training("bes", [0.03]),
@@ -150,8 +168,8 @@ TRIALS = (
              "cam"),
     ), (f"--backbone={BACKBONE}",)),
     Trial("make_walk", ("cam_out_dir", "bes_weights_name"), (
-        Line("backbone", BACKBONE, "net.boundary.BoundaryNetwork.boundary_of_pair",
-             lambda seen: seen["self"].backbone.name, BACKBONE),
+        Line("backbone", BACKBONE, "net.boundary.BoundaryNetwork.boundary_of_pair", who,
+             (BACKBONE, "bes.pth"), BACKBONE),
         Line("beta", "3.5", "misc.random_walk.random_walk_many", "beta", 3.5),
         Line("exp_times", "3", "misc.random_walk.random_walk_many", "exp_times", 3),
         Line("walk", "exact", "misc.random_walk.random_walk_many", "method", "exact"),
@@ -166,7 +184,7 @@ TRIALS = (
     Trial("make_sem_seg", ("walk_out_dir",), (
         Line("sem_seg_bg_thres", "0.33", "misc.pseudo_mask.scores_to_regions",
              "background_score", 0.33),
-        Line("crf", "pydensecrf", CRF, "backend", "pydensecrf"),
+        crf_line(3, 3, 20, 5, 10, 10),
     )),
     Trial("make_sem_seg", ("cam_out_dir",), (
         Line("sem_seg_scores", "cam", "misc.pseudo_mask.regions_above",
@@ -194,9 +212,9 @@ TRIALS = (
              ("cat", "dog")),
     )),
     Trial("benchmark", ("cam_out_dir",), (
-        Line("benchmark_act_thres", "0.1,0.7", "misc.wsss_bed.ThresholdGrid.__init__",
+        Line("benchmark_act_thres", "0.1,0.7", "step.benchmark.compare.compare",
              "act_thresholds", (0.1, 0.7)),
-        Line("benchmark_sal_thres", "0.3", "misc.wsss_bed.ThresholdGrid.__init__",
+        Line("benchmark_sal_thres", "0.3", "step.benchmark.compare.compare",
              "sal_thresholds", (0.3,)),
     )),
     Trial("train_seg", (), (
@@ -228,13 +246,13 @@ TRIALS = (
     ), ("--seg_init=none", "--seg_label_dir=gt", f"--seg_backbone={BACKBONE}", "--seg_crop=32",
         "--seg_iters=1")),
     Trial("make_seg", ("seg_weights_name",), (
-        Line("seg_backbone", BACKBONE, "net.deeplab_v2.DeepLabV2.forward",
-             lambda seen: seen["self"].backbone.name, BACKBONE),
+        Line("seg_backbone", BACKBONE, "net.deeplab_v2.DeepLabV2.forward", who,
+             (BACKBONE, "seg.pth"), BACKBONE),
         Line("seg_test_scales", "1,0.3", "net.deeplab_v2.MultiScale.__init__", "scales",
              (1.0, 0.3)),
         Line("seg_test_flip", "yes", "net.deeplab_v2.MultiScale.forward",
              lambda seen: len(seen["x"]), 2, True),
-        Line("crf", "pydensecrf", CRF, "backend", "pydensecrf"),
+        crf_line(1, 3, 67, 3, 4, 10),
     )),
     Trial("make_seg", ("seg_weights_name",), (
         Line("seg_crf", "no", "step.make_seg._make", lambda seen: seen["folder"].suffixes,

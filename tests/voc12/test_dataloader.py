@@ -221,3 +221,10 @@ def test_pyramids_hold_the_image_and_its_mirror_image_at_every_scale(dataset: Vo
     for straight, mirrored in item["levels"]:
         assert torch.equal(straight.flip(2), mirrored)
     np.testing.assert_array_equal(item["levels"][0][0].numpy(), normalize(item["image"]))
+
+
+def test_photographs_of_the_classifier_are_resized_bicubically() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    resized = random_resize_long(image, (45, 45), np.random.default_rng(0))
+    expected = np.asarray(Image.fromarray(image).resize((45, 30), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(resized, expected)
