@@ -34,6 +34,7 @@ class Trial(NamedTuple):
     mutant: Mutant
     tree: Path
     start: float
+    text: str  # of the module as it was
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -79,7 +80,7 @@ def _pass_without_mutants(trees: Sequence[Path], mutants: Iterable[Mutant]) -> b
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     parts = [tests[k :: len(trees)] for k in range(len(trees))]
     pids = {
-        _fork(tree, part, SECONDS * len(part)): tree
+        _fork(tree, part, SECONDS * len(part), keeps_bytecode=True): tree
         for tree, part in zip(trees, parts, strict=True)
         if part
     }
@@ -99,25 +100,28 @@ def _try(mutants: Iterable[Mutant], trees: Sequence[Path]) -> Iterable[tuple[Mut
     while waiting or running:
         while waiting and free:
             mutant, tree = waiting.pop(0), free.pop()
-            _spoil(tree / mutant.file, mutant)
-            running[_fork(tree, mutant.tests, SECONDS)] = Trial(mutant, tree, time.monotonic())
+            text = _spoil(tree / mutant.file, mutant)
+            pid = _fork(tree, mutant.tests, SECONDS)
+            running[pid] = Trial(mutant, tree, time.monotonic(), text)
         pid, status = os.wait()
-        mutant, tree, start = running.pop(pid)
+        mutant, tree, start, text = running.pop(pid)
         word = _verdict(os.waitstatus_to_exitcode(status))
         _say(f"{word:8} {time.monotonic() - start:5.1f} s  {mutant.file}: {mutant.name}")
         if word == "unclear":
             _say(_log_of(tree).read_text()[-2000:])
-        shutil.copy2(ROOT / mutant.file, tree / mutant.file)
+        (tree / mutant.file).write_text(text)
         free.append(tree)
         yield mutant, word in ("dies", "hangs")
 
 
-def _spoil(path: Path, mutant: Mutant) -> None:
+def _spoil(path: Path, mutant: Mutant) -> str:
+    """Put the mistake in; returns the text that was there."""
     text = path.read_text()
     assert text.count(mutant.old) == 1, mutant
     path.write_text(text.replace(mutant.old, mutant.new))
-    # Not the time of what was compiled, whatever the clock says.
+    # Not the time of what was compiled before, however coarse the clock is.
     os.utime(path, (1, 1))
+    return text
 
 
 def _verdict(status: int) -> str:
@@ -126,7 +130,7 @@ def _verdict(status: int) -> str:
     return words.get(status, "unclear")
 
 
-def _fork(tree: Path, tests: Sequence[str], seconds: int) -> int:
+def _fork(tree: Path, tests: Sequence[str], seconds: int, *, keeps_bytecode: bool = False) -> int:
     """Id of a process that runs tests of a tree, and ends with pytest's status."""
     sys.stdout.flush()
     pid = os.fork()
@@ -134,6 +138,7 @@ def _fork(tree: Path, tests: Sequence[str], seconds: int) -> int:
         status = 70
         try:
             signal.alarm(seconds)
+            sys.dont_write_bytecode = not keeps_bytecode
             status = _run_tests(tree, tests)
         finally:
             os._exit(status)
@@ -148,7 +153,6 @@ def _run_tests(tree: Path, tests: Sequence[str]) -> int:
     sys.path[:] = [str(tree), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
     for name in [n for n in sys.modules if n.partition(".")[0] in PARTS]:
         del sys.modules[name]
-    sys.dont_write_bytecode = True
     basetemp = tree.with_name(f"{tree.name}_tmp")
     options = ["-x", "-q", "-m", "slow or not slow", "-p", "no:cacheprovider", "-p", "no:xdist"]
     return int(pytest.main([*options, f"--rootdir={tree}", f"--basetemp={basetemp}", *tests]))
