@@ -14,6 +14,7 @@ import pytest
 
 from misc.config import plain
 from run_sample import make_parser
+from step.common.scorefile import ScoreFile
 from step.graph import ImageStep, Step, TrainingStep, all_steps, full_config_class, step_named
 from tests.helpers.given import BACKBONE, given_flags, start_of
 from tests.helpers.spies import AllSeen, watch
@@ -93,7 +94,7 @@ def training(prefix: str, rates: list[Any]) -> tuple[Line, ...]:
         Line("backbone", BACKBONE, TRAIN, learning(lambda it: it.network.backbone.name), BACKBONE),
         Line(f"{prefix}_crop_size", "48", TRAIN, learning(lambda it: it.dataset.crop_size), 48),
         Line(f"{prefix}_batch_size", "3", TRAIN, learning(lambda it: it.plan.batch_size), 3),
-        Line(f"{prefix}_num_epoches", "4", TRAIN, learning(lambda it: it.plan.num_steps), 8, 4),
+        Line(f"{prefix}_num_epoches", "4", TRAIN, learning(lambda it: it.plan.num_steps), 12, 4),
         Line(f"{prefix}_learning_rate", "0.03", TRAIN, of_groups("lr"), rates, 0.03),
         Line(f"{prefix}_weight_decay", "0.002", TRAIN, of_groups("weight_decay"),
              [0.002] * len(rates), 0.002),
@@ -386,8 +387,9 @@ def test_a_score_records_what_it_was_made_from(
     steps = "make_seg,eval_seg" if trial.step == "eval_seg" else trial.step
     done = run(tiny_dataset, out_dir, *flags_of(trial, given), f"--steps={steps}")
     assert done.status == 0, done.stderr
-    scores = json.loads((out_dir / "scores.json").read_text())
-    check_record(trial, scores[trial.step]["made_from"])
+    record = ScoreFile(out_dir / "scores.json").record(trial.step)
+    assert record is not None
+    check_record(trial, record.to_json())
 
 
 def check_record(trial: Trial, record: dict[str, Any]) -> None:
