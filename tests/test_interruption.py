@@ -119,7 +119,7 @@ def test_killed_in_every_step_of_deeplab_it_ends_with_the_same_files(
     assert run(tiny_dataset, out_dir, *flags).status == 0
     for name in ("weights", "seg"):
         ended, expected = (
-            {p.relative_to(d): p.read_bytes() for p in (d / name).rglob("*.p[nt][gh]")}
+            {p.relative_to(d): p.read_bytes() for p in (d / name).rglob("*.[pc][nts][ghv]")}
             for d in (out_dir, whole.out_dir)
         )
         assert ended == expected

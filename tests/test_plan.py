@@ -306,7 +306,10 @@ def test_from_asks_for_a_step_and_all_that_follow_it(tiny_dataset: Path, out_dir
     assert rows["train_bes"][1] == "--overwrite all"
     refused = run(tiny_dataset, out_dir, "--from=make_boundary")
     assert refused.status == 2
-    assert "--from: unknown step make_boundary. The steps are make_saliency" in refused.stderr
+    assert (
+        "--from: unknown step make_boundary. Did you mean make_boundary_label? The steps"
+        in refused.stderr
+    )
     both = ["--from=make_boundary_label", "--steps=make_cam,train_bes,make_walk"]
     assert list(planned(tiny_dataset, out_dir, *both)) == ["train_bes", "make_walk"]
     rows = planned(tiny_dataset, out_dir, *both, "--train_bes_pass=no")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from misc.command_line import MOST_SEED
+
 TRUE_WORDS = ("true", "yes", "1", "on")
 FALSE_WORDS = ("false", "no", "0", "off")
 
@@ -62,9 +64,6 @@ def parse_integers(text: str) -> tuple[int, ...]:
 def parse_names(text: str) -> tuple[str, ...]:
     """Names from text such as `cat,dog`."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-MOST_SEED = 2**63 - 1  # of torch's and numpy's generators
 
 
 def a_seed(value: int) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from misc.errors import UserError
-from misc.images import open_regular
 
 PARTIAL_SUFFIX = ".partial"
 # Bytes of the longest name that `atomic_write` takes: file systems take 255, Linux has process ids
@@ -81,15 +80,12 @@ def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
     Raises:
         UserError: if it is not valid JSON, or no regular file.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is not a regular file. {remedy}")
     try:
-        with open_regular(path) as file:
-            return json.loads(file.read().decode())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}). {remedy}") from None
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
 
 
 def digest(content: Any) -> str:

@@ -21,6 +21,7 @@ from misc.workspace import (
     remove_partial_files,
     write_json,
 )
+from step.common.board import ShownCurve, board_of
 from step.common.disk import announce_use
 from step.common.plan import CURRENT, DUE, MISSING, STALE, Plan, Row, Status, make_plan, status_of
 from step.common.runfile import DONE, KEPT, SKIPPED, RunFiles
@@ -328,7 +329,9 @@ class Runner:
             )
         checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
         path = weights.training / weights.beside(CURVE).name
-        curve = TrainingCurve(path) if runtime.is_main else None
+        curve = None
+        if runtime.is_main:
+            curve = ShownCurve(path, board_of(node)) if config.tensorboard else TrainingCurve(path)
         trained = train(runtime, learning, checkpoints, desc=node.title, curve=curve)
         self._stop = trained.stop
         if runtime.is_main:

@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from misc.config import DataSettings
+from misc.log import is_log
 from step.artefacts import MADE_SALIENCY
+from step.common.board import package_problem
 from step.common.checks import problems_of
 from step.graph import ImageFiles, Node, all_artefacts
 from step.run import Run
@@ -28,7 +30,12 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
         elif path.is_dir():
             problems.append(f"--{artefact.flag} {path} is a folder. Name a file in it.")
         problems += _parent_problems(artefact.flag, path)
+    if run.config.tensorboard and (problem := package_problem()):
+        problems.append(problem)
     problems += _list_problems(run)
+    log = run.config.log_path
+    if is_there(log) and not is_log(log):
+        problems.append(f"--log_name: {log} is there, and is no log. Choose another name.")
     names = {name for node in nodes for name in node.step.own_settings()}
     if "eval_classes" in names:
         wanted = run.config.eval_classes
