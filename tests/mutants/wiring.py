@@ -70,7 +70,7 @@ MUTANTS = (
          "(PHOTOGRAPHS, TAGS)", CAM),
         ("photographs are not recorded", "(PHOTOGRAPHS, TAGS, PRETRAINED_BACKBONE)",
          "(TAGS, PRETRAINED_BACKBONE)", CAM),
-        ("validation images are not looked at", "image_problems(run.dataset, run.val_ids)", "[]",
+        ("validation images are not looked at", "PHOTOGRAPHS.problems(run, run.val_ids)", "[]",
          "tests/step/test_preflight.py::test_each_step_alone_looks_at_what_it_reads"
          "[train_cam-JPEGImages/2007_000010.jpg]"),
     ),

@@ -223,7 +223,7 @@ TRIALS = (
              BACKBONE),
         Line("seg_iters", "6", TRAIN, learning(lambda it: it.optimizer.max_step), 6),
         Line("seg_iters", "6", TRAIN, learning(lambda it: it.plan.num_steps), 18, 6),
-        Line("seg_batch_size", "4", TRAIN, learning(lambda it: it.plan.batch_size), 4),
+        Line("seg_batch_size", "3", TRAIN, learning(lambda it: it.plan.batch_size), 3),
         Line("seg_accumulation", "3", TRAIN, learning(lambda it: it.accumulate), 3),
         Line("seg_crop", "40", TRAIN, learning(lambda it: it.dataset.crop_size), 40),
         Line("seg_rescale", "0.5,0.8", TRAIN, learning(lambda it: it.dataset.scales), (0.5, 0.8)),
