@@ -12,7 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from misc.workspace.records import Identity, Record
-from misc.workspace.whole_files import content_digest, digest, remove_partial_files
+from misc.workspace.whole_files import (
+    content_digest,
+    digest,
+    partial_files,
+    remove_partial_files,
+)  # fmt: skip
 
 RECORD_NAME = "settings.json"
 STAGING_NAME = ".new"
@@ -162,6 +167,7 @@ class ImageFolder:
         if earlier is not None:
             record = dataclasses.replace(record, images={**earlier.images, **record.images})
         record.write(self.record_path)
+        remove_partial_files(self.path)
         shutil.rmtree(staging.path)
 
 
@@ -275,6 +281,8 @@ class WeightsFile:
             if (self.training / name).exists():
                 os.replace(self.training / name, self.path.with_name(name))
         record.write(self.record_path, more)
+        for partial in partial_files(self.record_path):
+            partial.unlink(missing_ok=True)
         shutil.rmtree(self.training)
 
 

@@ -1,6 +1,7 @@
 """Files that are whole or not there at all, and fingerprints of what they hold."""
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
@@ -121,6 +122,11 @@ def content_digest(path: Path) -> str:
         while block := file.read(1 << 22):
             sha.update(block)
     return sha.hexdigest()[:16]
+
+
+def partial_files(path: Path) -> list[Path]:
+    """What interrupted runs left half-written of the file `path`, whatever their process was."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL_SUFFIX}"))
 
 
 def remove_partial_files(folder: Path) -> None:

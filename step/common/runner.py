@@ -102,6 +102,7 @@ class Runner:
         if out_dir.is_dir() and not self.run.is_only_planned:
             self._lock_out_dir()
             remove_partial_files(out_dir)
+            remove_partial_files(self.run.notes)
         for node in (*self.nodes, *self._other_nodes()):
             artefact = node.step.writes
             if artefact is None or not artefact.stored(node.run).is_half_replaced():

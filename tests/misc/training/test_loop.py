@@ -241,6 +241,7 @@ def test_checkpoints_go_by_time(
     assert saved == [3, 6, 9]
 
 
+@pytest.mark.usefixtures("stop_signals_heeded")
 @pytest.mark.parametrize(
     ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 )
@@ -270,6 +271,7 @@ def test_a_signal_is_obeyed_after_the_update_which_is_kept(
     assert f"fit: resuming at step {kept} of 10" in caplog.text
 
 
+@pytest.mark.usefixtures("stop_signals_heeded")
 def test_a_signal_at_the_last_step_is_told_to_the_caller(
     runtime: Runtime, checkpoints: Checkpoints
 ) -> None:
@@ -283,6 +285,7 @@ def test_a_signal_at_the_last_step_is_told_to_the_caller(
         trained.stop.obey()
 
 
+@pytest.mark.usefixtures("stop_signals_heeded")
 def test_a_second_signal_is_obeyed_at_once(runtime: Runtime, checkpoints: Checkpoints) -> None:
     def ask_twice() -> Tensor:
         os.kill(os.getpid(), signal.SIGINT)
