@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from misc.command_line import MOST_SEED
-
 TRUE_WORDS = ("true", "yes", "1", "on")
 FALSE_WORDS = ("false", "no", "0", "off")
 
+MOST_SEED = 2**63 - 1  # of torch's and numpy's generators
 LONGEST_PART = 255  # bytes of a name that file systems take
 LONG = 8  # values that a default of the help may list
 
