@@ -396,7 +396,7 @@ def test_a_network_is_not_trained_again_for_results_that_are_all_there(
     assert planned(tiny_dataset, out_dir, "--eval_walk_pass=no")["make_walk"][0] == "not needed"
     (out_dir / "sem_seg" / f"{IDS[0]}.png").unlink()
     rows = planned(tiny_dataset, out_dir)
-    assert rows["train_bes"] == ["missing", "", "8"]
+    assert rows["train_bes"] == ["missing", "4 updates", "8"]
     assert rows["make_walk"] == ["missing", "8 of 8 missing", "8"]
     why = "1 of 8 missing; all, if the walked scores come out differently"
     assert rows["make_sem_seg"] == ["missing", why, "1"]

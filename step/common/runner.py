@@ -322,13 +322,6 @@ class Runner:
         learning = step.make(Work(run, list(order.todo), weights=weights), **step.arguments(run))
         updates = step.updates(run, len(order.todo))
         logger.info("%s: %d updates, %d images each", node.title, updates, learning.plan.batch_size)
-        if step.has_few_updates(run, len(order.todo)):
-            logger.warning(
-                "%s: with fewer than %d updates expect little. --preset small takes more, of "
-                "smaller batches; or give more epochs or smaller batches yourself.",
-                node.title,
-                step.few_updates,
-            )
         checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
         path = weights.training / weights.beside(CURVE).name
         curve = None
