@@ -22,7 +22,11 @@ class Settings:
     heading: ClassVar[str] = "class activation maps (make_cam)"
 
     cam_scales: tuple[float, ...] = setting(
-        (1.0, 0.5, 1.5, 2.0), "scales that images are seen at", rule=positive_numbers
+        (1.0, 0.5, 1.5, 2.0),
+        "scales that images are seen at",
+        rule=positive_numbers,
+        at_least=0.01,
+        at_most=20,
     )
     cam_dtype: str = setting("float32", "number type in the CAM files", CAM_DTYPES)
     cam_high_res: bool = setting(

@@ -33,7 +33,7 @@ class Settings:
     )  # fmt: skip
     seg_test_scales: tuple[float, ...] = setting(
         (1.0, 0.75, 0.5), "scales that images are segmented at; the largest logit counts",
-        rule=positive_numbers,
+        rule=positive_numbers, at_least=0.01, at_most=20,
     )  # fmt: skip
     seg_test_flip: bool = setting(False, "also segment mirror images, and average the logits")
     seg_crf: bool = setting(True, "also apply a dense CRF to the softmax (COCO: usually not)")

@@ -28,7 +28,7 @@ class Settings:
 
     heading: ClassVar[str] = "random walk (make_walk)"
 
-    beta: float = setting(5.0, "power of the affinity", above=0)
+    beta: float = setting(5.0, "power of the affinity", above=0, at_most=100)
     exp_times: int = setting(8, "the walk takes 2^exp_times steps", at_least=0, at_most=20)
     walk: str = setting(
         "chebyshev", "chebyshev (fast), or exact: 2^exp_times products", ("chebyshev", "exact")

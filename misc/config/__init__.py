@@ -2,6 +2,7 @@
 
 from misc.config.config import (
     BACKBONES,
+    MAX_SEED,
     OVERWRITE_ALL,
     OVERWRITE_NOTHING,
     OVERWRITE_STALE,
@@ -33,6 +34,7 @@ from misc.config.settings import (
 __all__ = [
     "BACKBONES",
     "INPUT",
+    "MAX_SEED",
     "NO_EFFECT",
     "OVERWRITE_ALL",
     "OVERWRITE_NOTHING",

@@ -14,6 +14,8 @@ from misc.runtime import available_cpus
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "squeezenet1_0")
 SALIENCY_FLAG = "saliency_out_dir"  # of the maps that are made here
+MAX_SEED = 2**32 - 1  # what all random generators take
+MOST_WORKERS = 4096
 OVERWRITE_NOTHING, OVERWRITE_STALE, OVERWRITE_ALL = "no", "stale", "all"
 
 
@@ -139,21 +141,33 @@ class RunSettings:
         None, "log file, without .log (default: below --out_dir)", decides=NO_EFFECT
     )
     seed: int = setting(
-        5, "random seed (report several seeds, never one)", at_least=0, in_short_help=True
+        5,
+        "random seed (report several seeds, never one)",
+        at_least=0,
+        in_short_help=True,
+        at_most=MAX_SEED,
     )
     num_workers: int = setting(
-        available_cpus, "processes for CPU work", at_least=0, decides=NO_EFFECT, in_short_help=True
+        available_cpus,
+        "processes for CPU work",
+        at_least=0,
+        decides=NO_EFFECT,
+        in_short_help=True,
+        at_most=MOST_WORKERS,
     )
     device: str = setting(
         "auto", "where networks run", ("auto", "cpu", "cuda"), decides=NO_EFFECT, in_short_help=True
     )
     checkpoint_every: float = setting(
-        60.0, "seconds of training between checkpoints", at_least=0, decides=NO_EFFECT
+        60.0,
+        "seconds of training between checkpoints",
+        at_least=0,
+        decides=NO_EFFECT,
+        at_most=10**9,
     )
     panels: int = setting(
         12, "contact sheets to write, one per image; 0: none", at_least=0, decides=NO_EFFECT,
-        in_short_help=True,
-    )  # fmt: skip
+        in_short_help=True, at_most=10**6)  # fmt: skip
 
 
 @dataclass(frozen=True)

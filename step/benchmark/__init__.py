@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from misc.config import distinct, distinct_numbers, setting
+from misc.config import MAX_SEED, distinct, distinct_numbers, setting
 from misc.errors import UserError, some_images
 from step.artefacts import CAMS, SALIENCY_MAPS, SCORED_MASKS, ExactMasks
 from step.benchmark.sets import MapSet, Sets, trained_variants
@@ -55,6 +55,7 @@ class Settings:
         "number of --train_list images to choose thresholds on, to report the loss of this choice",
         at_least=0,
         decides="input",
+        at_most=10**7,
     )
     benchmark_sbe: bool = setting(
         False,
@@ -63,7 +64,7 @@ class Settings:
     )
     benchmark_seeds: tuple[int, ...] = setting(
         (), "seeds of --benchmark_sbe, such as 0,1,2 (default: --seed)", at_least=0,
-        rule=distinct, decides="input",
+        rule=distinct, decides="input", at_most=MAX_SEED,
     )  # fmt: skip
 
 
