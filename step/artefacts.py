@@ -210,11 +210,14 @@ class PretrainedBackbone(Source):
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
         weights = run.config.backbone_weights
-        if weights == "imagenet":
-            return run.fetch_problems(run.config.backbone)
         if weights == "none":
             return []
-        if not Path(weights).is_file():
+        if weights == "imagenet":
+            if run.is_only_planned:
+                return []  # nothing is downloaded
+            if problems := run.fetch_problems(run.config.backbone):
+                return problems
+        elif not Path(weights).is_file():
             return [f"--backbone_weights {weights}: no such file. Pass a file, imagenet or none."]
         from step.common.networks import pretrained_backbone
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from misc.config import Config, ResultPath, config_class, paths_class
 from misc.workspace import Identity, ImageFolder, WeightsFile
 from step import STEPS
-from step.common.results import ImagesMade, Made, WeightsMade
+from step.common.results import ImagesMade, Made, WeightsMade, maker_of
 from voc12.picture_sizes import Size
 
 if TYPE_CHECKING:
@@ -152,6 +152,11 @@ class Weights(Artefact):
     """The weights of a network."""
 
     settings: tuple[str, ...] = ("precision",)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a file that cannot be used."""
+        return f"Choose others with --{self.flag}, or delete the file and run {maker_of(self)}."
 
     def made(self, run: "Run") -> WeightsMade:
         return WeightsMade(run, self)

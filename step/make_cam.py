@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from misc.cam_files import CAM_DTYPES, Cams, write_irn
 from misc.config import positive_numbers, setting
 from misc.workspace import atomic_write
@@ -82,6 +84,7 @@ class MakeCam(ImageStep):
         from misc.training import loader_options
         from net.cam import combine_scales
         from step.common.networks import trained_classifier
+        from step.common.predict import not_finite
         from voc12.dataloader import ImagePyramids
 
         run, runtime = work.run, work.run.runtime
@@ -97,6 +100,8 @@ class MakeCam(ImageStep):
             height, width = sample["image"].shape[:2]
             cam, high_res = combine_scales(maps, (height, width), class_ids.tolist())
             cams = Cams(class_ids, cam.cpu().numpy(), high_res.cpu().numpy())
+            if not all(np.isfinite(each).all() for each in (cams.cam, cams.high_res)):
+                raise not_finite(run, "the classifier", sample["image_id"], CAM_WEIGHTS)
             with atomic_write(work.files.file(sample["image_id"])) as file:
                 write_irn(file, cams, cam_dtype, high_res=cam_high_res)
             yield

@@ -298,7 +298,8 @@ def val_miou(run: "Run", network: "DeepLabV2", scales: tuple[float, ...], *, fli
 
     confusion = ConfusionMatrix(run.dataset.num_classes + 1)
     share = run.runtime.shard(run.val_ids)
-    for image_id, image, logits in predict_classes(run, network, share, scales, flip=flip):
+    predicted = predict_classes(run, network, share, scales, flip=flip, weights=SEG_WEIGHTS)
+    for image_id, image, logits in predicted:
         classes = stretch(logits[None], image.shape[:2])[0].argmax(0)
         truth = read_mask(run.dataset.mask_path(image_id))
         confusion.add(truth, classes.to(torch.uint8).cpu().numpy())

@@ -26,10 +26,9 @@ class SegWeights(Weights):
     """Weights after the last update."""
 
     def load(self, run: "Run") -> object:
-        from step.common.networks import build_segmentation_network
+        from step.common.networks import trained_segmentation_network
 
-        backbone = run.setting("seg_backbone")
-        return build_segmentation_network(run, backbone, weights=self.path(run))
+        return trained_segmentation_network(run, run.setting("seg_backbone"), self)
 
     def path(self, run: "Run") -> Path:
         path = super().path(run)
