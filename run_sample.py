@@ -47,7 +47,7 @@ from misc.workspace import RunLocks
 from step.artefacts import has_exact_masks
 from step.common.scorefile import ScoreFile
 from step.graph import Node, Step, all_artefacts, all_steps, full_config_class, step_settings
-from step.run import NOTES, Run
+from step.run import NOTES, PANELS_FOLDER, Run
 from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
@@ -187,6 +187,12 @@ def requested_steps(
     else:
         named = {step_of(name, "--steps").name for name in names}
         chosen = {name for name in named if switched.get(name, True)}
+        if named and not chosen:
+            flags = " ".join(f"--{name}_pass no" for name in known if name in named)
+            raise UserError(
+                f"--steps {','.join(names)} asks for what {flags} switches off: no step is left to "
+                "run. Leave out one of the two."
+            )
         if not named:
             raise UserError(f"--steps names no step. The steps are {', '.join(known)}.")
     return [step for step in all_steps() if (step.runs_with or step.name) in chosen]
@@ -273,7 +279,9 @@ def run(
     config = run_arguments(parser.parse_args(words))
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
     paths |= {"scores": ScoreFile.of(config).path, "log": config.log_path}
-    return RunResult(ScoreFile.of(config).content, paths | {"panels": config.out_dir / "panels"})
+    return RunResult(
+        ScoreFile.of(config).content, paths | {"panels": config.out_dir / PANELS_FOLDER}
+    )
 
 
 def run_arguments(args: argparse.Namespace) -> Config:
@@ -379,7 +387,8 @@ def run_nodes(
         runner.recover()
         plan = runner.make_plan()
         if is_only_planned:
-            sys.stdout.write("\n\n".join(filter(None, (plan.table(), plan.objections()))) + "\n")
+            parts = (plan.table(), plan.warnings(), plan.objections())
+            sys.stdout.write("\n\n".join(filter(None, parts)) + "\n")
             return
         objections = plan.objections()
         if objections:
@@ -390,6 +399,8 @@ def run_nodes(
         runner.lock()
         setup_logging(config.log_path)
         logger.info("%s\n", plan.table())
+        if warnings := plan.warnings():
+            logger.warning("%s\n", warnings)
         run.save_notes()
 
     try:
@@ -432,7 +443,7 @@ def _places(run: Run, nodes: Iterable[Node]) -> str:
         places[name + variant] = node.step.place(node.run)
     places |= {
         "scores": ScoreFile.of(run.config).path,
-        "contact sheets": run.config.out_dir / "panels",
+        "contact sheets": run.config.out_dir / PANELS_FOLDER,
     }
     there = {name: path for name, path in places.items() if path is not None and path.exists()}
     width = max(map(len, there), default=0)

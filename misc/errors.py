@@ -7,7 +7,8 @@ RERAISED_MARK = "UserError: "
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What the system refuses and the user can mend.
 MENDABLE = (
-    *FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    *FULL, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST,
 )  # fmt: skip
 
 
@@ -15,6 +16,11 @@ def with_remedy(error: OSError, flag: str = "--out_dir") -> str:
     """What the system refused, as one of `MENDABLE`, and what to do; `flag` names the output."""
     if error.errno in FULL:
         return f"{error}. Free some space, or choose another {flag}."
+    if error.errno == errno.EFBIG:
+        return (
+            f"{error}: it exceeds the limit of the size of files. Raise the limit (ulimit -f), or "
+            f"choose another {flag}."
+        )
     path = "the path" if error.filename is None else error.filename
     return f"{error}. Check {path} and its permissions, or choose another."
 

@@ -21,8 +21,22 @@ ANOTHER = "Get the file again, or pass another."
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write the module's state dict to `path`, atomically; its folder is made."""
-    with atomic_write(path) as file:
-        torch.save(dict(module.state_dict()), file)
+    write_torch_file(dict(module.state_dict()), path)
+
+
+def write_torch_file(content: Any, path: Path) -> None:
+    """`torch.save`, whole or not at all; the folder is made.
+
+    Raises:
+        OSError: what the disk refused, where torch speaks of an archive.
+    """
+    try:
+        with atomic_write(path) as file:
+            torch.save(content, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_weights(module: nn.Module, path: Path, *, remedy: str = ANOTHER) -> None:

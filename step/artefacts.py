@@ -24,6 +24,7 @@ from misc.visualize import (
 )
 from misc.workspace import Identity, ImageFolder, digest
 from step.common.checks import fit_problems, image_problems, problems_of, shorten
+from step.common.plugged import LABEL_CODES, Codes, codes_of_masks, masks_for_saliency
 from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Drawer, ImageFiles, Source, Tile, Weights
 from voc12.files import CRF_SUFFIX, VocDataset
@@ -66,14 +67,19 @@ class Photographs(Source):
         return lambda image_id, image: [Tile(image_id, image)]
 
 
+class ClassNames(Source):
+    """The names of the classes: their order is that of the class ids."""
+
+    name = "the class names"
+
+    def shared(self, run: "Run") -> Identity:
+        return Identity.of_content(digest(run.dataset.class_names))
+
+
 class Tags(Source):
     """The image tags, by the names of the classes."""
 
     name = "the tags"
-
-    def shared(self, run: "Run") -> Identity:
-        """The class names: their order is that of the class ids."""
-        return Identity.of_content(digest(run.dataset.class_names))
 
     def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
         """The names that each image's tags say."""
@@ -134,7 +140,8 @@ class SaliencyMaps(Source):
             "make, or run with --saliency none."
         )
         there = made.not_planned(ids)
-        return fit_problems(dataset, sizes_of(dataset, SALIENCY), there, "Saliency map", remedy)
+        found = fit_problems(dataset, sizes_of(dataset, SALIENCY), there, "Saliency map", remedy)
+        return found or (masks_for_saliency(run, there) if self._is_yours(made) else [])
 
     def path(self, run: "Run") -> Path | None:
         return run.dataset.saliency_root
@@ -173,9 +180,6 @@ class ExactMasks(Source):
         if self.with_augmented and not path.exists():
             return run.dataset.augmented_mask_path(image_id)
         return path
-
-    def shared(self, run: "Run") -> Identity:
-        return Identity.of_content(digest(run.dataset.class_names))
 
     def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
         kind = self.with_augmented, self.prefers_augmented
@@ -312,6 +316,10 @@ class ClassifierWeights(Weights):
         ]
 
 
+def _mask_codes(run: "Run") -> Codes:
+    return codes_of_masks(run.dataset.num_classes)
+
+
 def _saliency_tiles(title: str, path: Path) -> list[Tile]:
     return [Tile(title, colour_gray(read_saliency(path)))] if path.exists() else []
 
@@ -362,6 +370,7 @@ class BoundaryWeights(Weights):
 
 
 PHOTOGRAPHS = Photographs()
+CLASS_NAMES = ClassNames()
 TAGS = Tags()
 SALIENCY_MAPS = SaliencyMaps()
 SCORED_MASKS = ExactMasks(
@@ -384,11 +393,11 @@ CAMS = CamFiles(
 )  # fmt: skip
 CONFIDENT_REGIONS = ImageFiles(
     "the confident regions", "cam_vis_dir", "confident regions as pictures", "cam_vis",
-    image_bytes=label_png_bytes, draw=_draw_regions,
+    image_bytes=label_png_bytes, codes=_mask_codes, draw=_draw_regions,
 )  # fmt: skip
 BOUNDARY_LABELS = ImageFiles(
     "the boundary labels", "boundary_label_dir", "boundary labels", "boundary_label",
-    image_bytes=label_png_bytes, draw=_draw_labels,
+    image_bytes=label_png_bytes, codes=lambda run: LABEL_CODES, draw=_draw_labels,
 )  # fmt: skip
 BES_WEIGHTS = BoundaryWeights(
     "the boundary network's weights", "bes_weights_name", "weights of the boundary network",
@@ -400,13 +409,13 @@ WALKS = WalkFiles(
 )  # fmt: skip
 PSEUDO_MASKS = ImageFiles(
     "the pseudo masks", "sem_seg_out_dir", "pseudo masks", "sem_seg", suffixes=(".png", CRF_PNG),
-    image_bytes=lambda size: 2 * label_png_bytes(size),
+    image_bytes=lambda size: 2 * label_png_bytes(size), codes=_mask_codes,
     draw=lambda *item: draw_masks("mask", *item),
 )  # fmt: skip
 REFINED_MASKS = ImageFiles(
     "the refined masks", "refined_out_dir", "masks refined by SAM's regions", "refined",
     suffixes=(".png", CRF_PNG), image_bytes=lambda size: 2 * label_png_bytes(size),
-    draw=lambda *item: draw_masks("refined mask", *item),
+    codes=_mask_codes, draw=lambda *item: draw_masks("refined mask", *item),
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from misc.config import Config, ResultPath, config_class, paths_class
 from misc.workspace import Identity, ImageFolder, WeightsFile
 from step import STEPS
+from step.common.plugged import Codes
 from step.common.results import ImagesMade, Made, WeightsMade, maker_of
 from voc12.picture_sizes import Size
 
@@ -117,12 +118,14 @@ class ImageFiles(Artefact):
         suffixes: what follows the image id in the files' names.
         image_bytes: (height, width) -> about how much disk one image takes.
         smaller: how to make them smaller, for the message about a full disk.
+        codes: the values that their pixels may have, where these are codes.
         draw: folder, image id and photograph -> what a contact sheet shows of the image's files.
     """
 
     suffixes: tuple[str, ...] = (".png",)
     image_bytes: Callable[[Size], int] | None = None
     smaller: str = ""
+    codes: Callable[["Run"], Codes] | None = None
     draw: Callable[[ImageFolder, str, NDArray[np.uint8]], list[Tile]] | None = None
 
     def bytes_of(self, run: "Run", image_id: str, size: Size) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from misc.cam_files import CAM_DTYPES, Cams, write_irn
 from misc.config import positive_numbers, setting
 from misc.workspace import atomic_write
-from step.artefacts import CAM_WEIGHTS, CAMS, PHOTOGRAPHS, TAGS
+from step.artefacts import CAM_WEIGHTS, CAMS, CLASS_NAMES, PHOTOGRAPHS, TAGS
 from step.graph import ImageStep, Work
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class MakeCam(ImageStep):
     """The classifier's maps of the tagged classes, summed over scales and mirror images."""
 
     help = "class activation maps of every image"
-    reads = (PHOTOGRAPHS, TAGS, CAM_WEIGHTS)
+    reads = (PHOTOGRAPHS, TAGS, CLASS_NAMES, CAM_WEIGHTS)
     writes = CAMS
     flags = Settings
 

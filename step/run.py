@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+PANELS_FOLDER = "panels"  # below --out_dir: contact sheets
 NOTES = ".sbe"  # folder below --out_dir for caches, and for the lock that marks a run
 
 
@@ -38,6 +39,7 @@ class Run:
         ledger: what the steps of the plan are going to make.
         memo: what all variants look up once.
         is_only_planned: nothing is to be made or fetched.
+        warnings: what the user may mean, and may not; the plan and the scores tell.
     """
 
     config: Config
@@ -46,6 +48,7 @@ class Run:
     ledger: Ledger = field(default_factory=Ledger)
     memo: dict[Any, Any] = field(default_factory=dict)
     is_only_planned: bool = False
+    warnings: list[str] = field(default_factory=list)
 
     @staticmethod
     def of(config: Config, runtime: "Runtime", *, is_only_planned: bool = False) -> "Run":
@@ -66,6 +69,10 @@ class Run:
         if key not in self.memo:
             self.memo[key] = look_up()
         return self.memo[key]
+
+    def warn(self, text: str) -> None:
+        """Tell of something that may be wrong, with the step that is being looked at."""
+        self.warnings.append(text)
 
     @property
     def notes(self) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from misc.config import setting
-from step.artefacts import CAM_WEIGHTS, CAMS, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
+from step.artefacts import CAM_WEIGHTS, CAMS, CLASS_NAMES, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
 from step.common.checks import image_problems, problems_of
 from step.graph import TrainingStep, Work
 from voc12.image_labels import no_classes_problem
@@ -74,7 +74,7 @@ class TrainCam(TrainingStep):
     """Multi-label classification of crops by their images' tags."""
 
     help = "train the tag classifier"
-    reads = (PHOTOGRAPHS, TAGS, PRETRAINED_BACKBONE)
+    reads = (PHOTOGRAPHS, TAGS, CLASS_NAMES, PRETRAINED_BACKBONE)
     writes = CAM_WEIGHTS
     flags = Settings
 

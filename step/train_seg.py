@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from misc.config import MAX_SEED, distinct, positive_numbers, setting
-from step.artefacts import PHOTOGRAPHS, ExactMasks
+from step.artefacts import CLASS_NAMES, PHOTOGRAPHS, ExactMasks
 from step.common.checks import image_problems
 from step.graph import Artefact, Node, TrainingStep, Work
 from step.seg.inputs import FLAG, MASKS_TO_LEARN, START
@@ -96,7 +96,7 @@ class TrainSeg(TrainingStep):
     """DeepLab-v2, once for each seed."""
 
     help = "train DeepLab-v2 on the pseudo masks"
-    reads = (PHOTOGRAPHS, MASKS_TO_LEARN, START)
+    reads = (PHOTOGRAPHS, CLASS_NAMES, MASKS_TO_LEARN, START)
     writes = SEG_WEIGHTS
     flags = Settings
     is_default = False

@@ -95,8 +95,13 @@ class DataSettings:
 
     def problems(self) -> list[str]:
         """Settings that contradict each other."""
-        if self.saliency != "make" or self.sal_root is None:
+        if self.saliency == "maps" or self.sal_root is None:
             return []
+        if self.saliency == "none":
+            return [
+                f"--sal_root {self.sal_root}: --saliency none (or --preset bes) reads no maps. "
+                "Leave out one of the two"
+            ]
         return [
             f"--sal_root {self.sal_root}: --saliency make makes maps instead of reading any. Leave "
             f"it out to read those, or pass --{SALIENCY_FLAG} {self.sal_root} to have them made "
@@ -294,9 +299,12 @@ def check_config(config: Config) -> None:
     owners: dict[Path, str] = {}
     for field in dataclasses.fields(config):
         if "below_out_dir" in field.metadata:
-            path = Path(os.path.abspath(config.path(field.name)))
+            # Of one place there may be many names: zz/../a, and links.
+            path = Path(os.path.realpath(config.path(field.name)))
             if path in owners:
-                broken.append(f"--{field.name} {path}: --{owners[path]} names this path too")
+                broken.append(
+                    f"--{field.name} {config.path(field.name)}: --{owners[path]} names {path} too"
+                )
             owners[path] = field.name
     if broken:
         raise UserError("Invalid settings:\n  " + "\n  ".join(broken))

@@ -13,8 +13,7 @@ from torch.amp import GradScaler
 
 from misc.errors import UserError
 from misc.runtime import Runtime
-from misc.weights import load_strictly, read_torch_file
-from misc.workspace import atomic_write
+from misc.weights import load_strictly, read_torch_file, write_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +106,7 @@ class TrainingState:
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "step": done,
         }
-        with atomic_write(self.checkpoints.path) as file:
-            torch.save(state, file)
+        write_torch_file(state, self.checkpoints.path)
         self._saved_at = time.monotonic()
         if must:
             logger.info(

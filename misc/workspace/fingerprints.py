@@ -75,15 +75,12 @@ class FileFingerprints:
             # A file that is being written may have another stamp by now: then it is read again.
             if stamp is not None and stamp_of(paths[i]) == stamp:
                 learnt.append((names[i], stamp, digest))
-        if learnt:
-            with self._to_write(self._new) as database:
-                database.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", learnt)
+        self._keep("contents", learnt)
         return [digest or NO_FILE for digest in digests]
 
     def remember(self, notes: Mapping[str, str]) -> None:
         """Remember that what has these keys was checked and is sound, and a note of each."""
-        with self._to_write(self._new) as database:
-            database.executemany("INSERT OR REPLACE INTO checked VALUES (?, ?)", notes.items())
+        self._keep("checked", list(notes.items()))
 
     def remembered(self, keys: Sequence[str]) -> dict[str, str]:
         """Notes of those of `keys` that this process, or an earlier one, has remembered."""
@@ -95,6 +92,17 @@ class FileFingerprints:
                 for key, note in self._rows(databases, query, part):
                     known[key] = note
         return known
+
+    def _keep(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
+        """Keep rows for this process; where that fails, as on a full disk, it costs time alone."""
+        if not rows:
+            return
+        try:
+            with self._to_write(self._new) as database:
+                places = ",".join("?" * len(rows[0]))
+                database.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})", rows)
+        except (OSError, sqlite3.DatabaseError) as error:
+            logger.warning("%s cannot be written (%s): files are read again.", self._new, error)
 
     def save(self) -> None:
         """Write what was learnt since the last call into the lasting database.
@@ -123,7 +131,8 @@ class FileFingerprints:
         """What the databases say to `query` of these values; a damaged one says nothing more."""
         for path, database in list(databases.items()):
             try:
-                yield from database.execute(f"{query} ({','.join('?' * len(values))})", values)
+                found = database.execute(f"{query} ({','.join('?' * len(values))})", values)
+                yield from (row for row in found if all(isinstance(each, str) for each in row))
             except sqlite3.DatabaseError as error:
                 del databases[path]
                 self._give_up(path, error)

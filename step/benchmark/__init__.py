@@ -142,11 +142,12 @@ class Benchmark(ScoringStep):
 
 
 def _cam_problems(sets: Sets, cams: MapSet) -> list[str]:
-    """Images without CAMs, and misnumbered ones; that CAMs are sound shows as they are read."""
+    """Images without CAMs, of an unclear format or misnumbered; the maps show as they are read."""
     try:
         missing = sets.missing_cams(cams)
         if not missing:
-            return CAMS.made(sets.run_of(cams=cams)).misnumbered(sets.ids)
+            problems = CAMS.made(sets.run_of(cams=cams)).misread(sets.ids)
+            return [cams.with_own_flag(problem) for problem in problems]
     except UserError as error:
         return [error.message]
     evaluated = set(sets.evaluated)

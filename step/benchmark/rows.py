@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from misc.config import plain
-from misc.workspace import read_json
 from misc.wsss_bed import GridScores, loss_of, transfer_losses
 from step.benchmark.sets import Sets, Trained, sbe_steps, trained_variants
+from step.common.scorefile import ScoreFile
 from step.common.scores import percent, spread
 from voc12.classes import class_indices
 from voc12.published_sets import find_published, published
@@ -92,7 +92,7 @@ def sbe_rows(results: Results) -> Iterator[dict[str, Any]]:
     """One row for each pair, seed and method that a network was trained for with these settings."""
     for trained in trained_variants(results.sets.run):
         path = trained.run.config.out_dir / "scores.json"
-        content = read_json(path) if path.exists() else {}
+        content = ScoreFile(path).content
         scores = content.get(f"eval_sem_seg{trained.ending}")
         if scores is None:
             continue

@@ -10,12 +10,12 @@ from misc.codes import VOID
 from misc.images import read_image
 from misc.log import progress
 from misc.visualize import BOUNDARY_LABEL_LEGEND, class_legend, make_panel
-from misc.workspace import atomic_write, digest, read_json, remove_partial_files, write_json
+from misc.workspace import atomic_write, digest, read_memory, remove_partial_files, write_json
 from step.artefacts import BOUNDARY_LABELS, PHOTOGRAPHS, SALIENCY_MAPS, SCORED_MASKS
 from step.graph import Drawer, ImageFiles, Source, Weights, all_artefacts
-from step.run import Run
+from step.run import PANELS_FOLDER, Run
 
-FOLDER, SOURCES_NAME = "panels", "sources.json"
+SOURCES_NAME = "sources.json"
 
 
 def write_panels(run: Run, count: int) -> int:
@@ -32,12 +32,12 @@ def write_panels(run: Run, count: int) -> int:
     count = min(count, len(run.infer_ids))
     if count == 0:
         return 0
-    folder = run.config.out_dir / FOLDER
+    folder = run.config.out_dir / PANELS_FOLDER
     remove_partial_files(folder)
     places = np.linspace(0, len(run.infer_ids) - 1, count).round().astype(int)
     chosen = [run.infer_ids[place] for place in dict.fromkeys(places.tolist())]
     memory = folder / SOURCES_NAME
-    made_from: dict[str, str] = read_json(memory) if memory.exists() else {}
+    made_from = read_memory(memory)
     shown = [PHOTOGRAPHS, SALIENCY_MAPS, *all_artefacts(), SCORED_MASKS]
     now = _fingerprints(run, shown, chosen)
     outdated = [

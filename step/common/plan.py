@@ -221,9 +221,11 @@ def _status_of_scores(node: Node, step: ScoringStep) -> Status:
         return Status(DUE, (), ids, ids)
     record, parts = _record_of_all(node, ids)
     entry = ScoreFile.of(node.run.config).step(node.key)
-    if not isinstance(entry.get("made_from"), dict):
+    try:
+        earlier = Record.of_json(dict(entry.get("made_from") or {}))
+        step.describe(entry)
+    except (AttributeError, KeyError, TypeError, ValueError):  # none, or not what was written here
         return Status(MISSING, (), ids, ids, record=record)
-    earlier = Record.of_json(dict(entry["made_from"]))
     why = _changes(node, record, earlier, parts)
     return Status(STALE if why else CURRENT, why, ids, ids if why else (), record=record)
 
@@ -265,6 +267,7 @@ class Row:
         is_asked: whether this run requests it.
         is_forced: it is made again though it may be current.
         will_run: it is going to be made.
+        warnings: what may be wrong with what it reads.
     """
 
     node: Node
@@ -272,6 +275,7 @@ class Row:
     is_asked: bool = True
     is_forced: bool = False
     will_run: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def wants(self) -> bool:
@@ -310,6 +314,11 @@ class Plan:
         """The plan as a table."""
         header = ["step", "state", "why", "images to do"]
         return table(header, [row.cells() for row in self.rows], width=100)
+
+    def warnings(self) -> str:
+        """What may be wrong, one line each; "" if nothing seems to be."""
+        texts = dict.fromkeys(text for row in self.rows for text in row.warnings)
+        return "".join(f"Warning: {text}\n" for text in texts).rstrip()
 
     def objections(self) -> str:
         """Why the plan cannot or must not be carried out, and what to do; "" if it can."""
@@ -429,9 +438,11 @@ def _problems(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.wants:
             step, run, todo = row.node.step, row.node.run, row.todo
+            run.warnings.clear()
             for source in step.sources(run):
                 problems += _problems_of_source(source, run, todo)
             problems += _problems_of_step(step, run, todo)
+            row.warnings = tuple(dict.fromkeys(run.warnings))
     if not problems:
         uses = [use for row in rows if row.will_run and (use := use_of(row.node, row.todo))]
         problems += space_problems(uses)

@@ -14,6 +14,7 @@ from misc.errors import UserError, some_images
 from misc.images import image_size
 from misc.workspace import Identity, Record, digest
 from step.common.checks import look_at_files, misfits, problems_of, shorten
+from step.common.plugged import code_problems
 from voc12.picture_sizes import IMAGE, PictureSizes, sizes_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 PUT_THERE = Identity.of_content("put there")
 PARTS = ("cam", "high_res")  # of CAMs
+MOST_MAY_DISAGREE = 0.5
 CamFile = Path | list[Path]
 """The files of one image's CAMs."""
 
@@ -161,7 +163,7 @@ class ImagesMade(Made):
 
     def _misfits(self, ids: Sequence[str]) -> list[str]:
         remedy = f"Replace it, or choose another {self.folder.flag}."
-        return [
+        problems = [
             f"{problem} {remedy}"
             for suffix in self.folder.suffixes
             for _, problem in misfits(
@@ -170,6 +172,11 @@ class ImagesMade(Made):
                 ids,
             )
         ]
+        if problems or self.artefact.codes is None:
+            return problems
+        folder, codes = self.folder, self.artefact.codes(self.run)
+        files = {i: [folder.file(i, suffix) for suffix in folder.suffixes] for i in ids}
+        return code_problems(self.run, files, self.contents(ids), codes, flag=folder.flag)
 
 
 def _without(ids: Sequence[str], left_out: Sequence[str]) -> list[str]:
@@ -309,13 +316,14 @@ class CamsMade(ImagesMade):
         found = shorten([problems[i] for i in ids if i in problems], "CAMs")
         return found + self._numbering_problems(classes)
 
-    def misnumbered(self, ids: Sequence[str]) -> list[str]:
-        """What their classes alone bring to light, where files are judged as they are read."""
+    def misread(self, ids: Sequence[str]) -> list[str]:
+        """What format and classes alone bring to light, where maps are judged as they are read."""
         if not self.is_foreign:
             return []
         self._check_cam_ids()
-        _, classes = self._look(ids)
-        return self._numbering_problems(classes)
+        problems, classes = self._look(ids)
+        found = shorten([problems[i] for i in ids if i in problems], "CAMs")
+        return found + self._numbering_problems(classes)
 
     def _check_cam_ids(self) -> None:
         """Raise once, not for each file, if the numbering is not one of the dataset's classes."""
@@ -356,8 +364,13 @@ class CamsMade(ImagesMade):
         if agreement.explained_by is not None:
             cause = agreement.explained_by
             return [f"{text} They look {cause.looks}. {cause.remedy}"]
-        if run.runtime.is_main:
-            run.once(text, lambda: logger.warning("%s", text))
+        if agreement.contradicting > MOST_MAY_DISAGREE * agreement.images:
+            return [
+                f"{text} Most of them lack what their tags name, too: they are CAMs of other "
+                "images, or number the classes in another order. Check the folder, --tags_from "
+                "and classes.txt."
+            ]
+        run.warn(text)
         return []
 
 

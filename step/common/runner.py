@@ -12,7 +12,7 @@ from misc.config import NO_EFFECT, Config, plain
 from misc.errors import UserError
 from misc.log import progress
 from misc.runtime import Runtime, StopRequest
-from misc.workspace import RunLocks, digest, read_json, remove_partial_files, write_json
+from misc.workspace import RunLocks, digest, read_memory, remove_partial_files, write_json
 from step.common.disk import announce_use
 from step.common.plan import CURRENT, DUE, MISSING, STALE, Plan, Row, Status, make_plan, status_of
 from step.common.scorefile import ScoreFile
@@ -290,6 +290,8 @@ class Runner:
         if row.status.record is not None and isinstance(node.step, ScoringStep):
             result["made_from"] = row.status.record.to_json()
         result |= {"settings": node.step.settings(node.run), "seed": node.run.config.seed}
+        if row.warnings:
+            result["warnings"] = list(row.warnings)
         rate = outcome.images / outcome.seconds
         result |= {"seconds": outcome.seconds, "images_per_second": rate}
         ScoreFile.of(node.run.config).put(node.key, result, node.run.config)
@@ -312,8 +314,9 @@ class Redo:
 
     def done(self) -> list[str]:
         """Titles of the steps; none if the last run was of another command, or ended."""
-        content = read_json(self.path) if self.path.exists() else {}
-        return content.get("done", []) if content.get("command") == self._command else []
+        content = read_memory(self.path)
+        done = content.get("done") if content.get("command") == self._command else None
+        return [title for title in done if isinstance(title, str)] if isinstance(done, list) else []
 
     def add(self, node: Node) -> None:
         """Remember a step."""
@@ -332,8 +335,20 @@ def results_table(outcomes: Sequence[Outcome]) -> str:
             each.what,
             str(each.images) if each.what == DONE else "-",
             f"{each.seconds:.1f}" if each.what == DONE else "-",
-            each.node.step.describe(each.result) if each.result else "",
+            _described(each),
         ]
         for each in outcomes
     ]
     return table(["step", "", "images", "seconds", "result"], rows)
+
+
+def _described(outcome: Outcome) -> str:
+    """A result in one line; what an earlier run wrote may have been changed since."""
+    if not outcome.result:
+        return ""
+    try:
+        return outcome.node.step.describe(outcome.result)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        if outcome.what == DONE:
+            raise
+        return "unknown: scores.json was changed"

@@ -9,6 +9,7 @@ from misc.config import Config
 from misc.errors import UserError
 from misc.workspace import read_json, write_json
 
+SCORES_NAME = "scores.json"
 PACKAGES = (
     "torch", "torchvision", "numpy", "scipy", "pillow", "imageio", "accelerate", "pydensecrf2",
     "onnxruntime",
@@ -22,13 +23,15 @@ class ScoreFile:
         """Open the file at `path`; it need not exist yet."""
         self.path = path
         self.content: dict[str, Any] = read_json(path) if path.exists() else {}
-        if not isinstance(self.content, dict):
-            raise UserError(f"{path} does not hold scores of steps. Delete it and run again.")
+        if not _are_scores(self.content):
+            raise UserError(
+                f"{path} does not hold scores of steps. Move it away, or choose another --out_dir."
+            )
 
     @staticmethod
     def of(config: Config) -> "ScoreFile":
         """The scores of the runs with this output folder."""
-        return ScoreFile(config.out_dir / "scores.json")
+        return ScoreFile(config.out_dir / SCORES_NAME)
 
     def step(self, name: str) -> dict[str, Any]:
         """The result of the step when it last ran; empty if it never did."""
@@ -48,6 +51,17 @@ class ScoreFile:
             "versions": {"python": platform.python_version(), **package_versions()},
         }
         write_json(self.path, self.content)
+
+
+def _are_scores(content: object) -> bool:
+    """True for what `put` writes, as far as the outline tells."""
+    return isinstance(content, dict) and (
+        not content
+        or (
+            "settings" in content
+            and all(isinstance(value, dict) for name, value in content.items() if name != "seed")
+        )
+    )
 
 
 def package_versions() -> dict[str, str | None]:

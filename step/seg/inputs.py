@@ -9,6 +9,7 @@ from misc.errors import UserError
 from misc.workspace import Identity
 from step.artefacts import CAM_WEIGHTS, PSEUDO_MASKS, REFINED_MASKS
 from step.common.checks import map_problems, problems_of
+from step.common.plugged import code_problems, codes_of_masks
 from step.common.results import maker_of
 from step.graph import ImageFiles, Source
 from voc12.files import mask_paths
@@ -106,9 +107,14 @@ class MasksToLearn(Source):
         planned = None if path is None else run.ledger.get(path)
         if planned is not None:
             ids = [image_id for image_id in ids if not planned.covers(image_id)]
-        return problems_of(lambda: self.paths(run, ids)) or map_problems(
+        problems = problems_of(lambda: self.paths(run, ids)) or map_problems(
             run.dataset, self.paths(run, ids), "Training mask", "Choose another --seg_label_dir."
         )
+        if problems or path is not None:
+            return problems  # masks of this run were looked at by what made them
+        files = {image_id: [mask] for image_id, mask in self.paths(run, ids).items()}
+        codes = codes_of_masks(run.dataset.num_classes)
+        return code_problems(run, files, self.own(run, ids), codes, flag="--seg_label_dir")
 
 
 @dataclass(frozen=True)

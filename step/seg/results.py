@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from misc.workspace import Identity, ImageFolder
 from step.artefacts import CRF_PNG, FilesOf, draw_masks, label_png_bytes
+from step.common.plugged import codes_of_masks
 from step.graph import ImageFiles, Source, Weights
 from step.seg.notes import Notes
 
@@ -68,6 +69,7 @@ MASKS = {
         f"the masks of the {checkpoint} checkpoint", "seg_out_dir",
         "masks of the segmentation network", "seg", suffixes=(".png", CRF_PNG),
         image_bytes=lambda size: 2 * label_png_bytes(size), checkpoint=checkpoint,
+        codes=lambda run: codes_of_masks(run.dataset.num_classes),
         draw=lambda *item: draw_masks("DeepLab-v2", *item),
     )
     for checkpoint in (LAST, BEST)
