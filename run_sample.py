@@ -45,6 +45,7 @@ from misc.runtime import (
 )
 from misc.workspace import RunLocks
 from step.artefacts import has_exact_masks
+from step.common.runfile import command_line, path_of
 from step.common.scorefile import ScoreFile
 from step.graph import Node, Step, all_artefacts, all_steps, full_config_class, step_settings
 from step.run import NOTES, PANELS_FOLDER, Run
@@ -229,8 +230,8 @@ class RunResult:
 
     Attributes:
         scores: the content of scores.json, an object for each step.
-        paths: flag of a result, such as `sem_seg_out_dir`, -> where it lies; `scores`, `log`,
-            `panels`.
+        paths: flag of a result, such as `sem_seg_out_dir`, -> where it lies; `scores`, `run`,
+            `log`, `panels`.
     """
 
     scores: dict[str, Any]
@@ -276,16 +277,19 @@ def run(
     words += ["--plan"] * plan + ["--demo"] * demo
     parser = make_parser()
     parser.raises = True
-    config = run_arguments(parser.parse_args(words))
+    config = run_arguments(parser.parse_args(words), words)
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
-    paths |= {"scores": ScoreFile.of(config).path, "log": config.log_path}
-    return RunResult(
-        ScoreFile.of(config).content, paths | {"panels": config.out_dir / PANELS_FOLDER}
-    )
+    paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
+    paths |= {"log": config.log_path, "panels": config.out_dir / PANELS_FOLDER}
+    return RunResult(ScoreFile.of(config).content, paths)
 
 
-def run_arguments(args: argparse.Namespace) -> Config:
+def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
     """Run what parsed flags ask for, and return the configuration.
+
+    Args:
+        args: the parsed flags.
+        words: the flags as they were typed.
 
     Raises:
         UserError: for the user's mistakes.
@@ -342,7 +346,7 @@ def run_arguments(args: argparse.Namespace) -> Config:
     prepare_workers(config.num_workers)
     if is_demo and not args.plan:
         _draw(config)
-    run_nodes(config, nodes_of, is_only_planned=args.plan, is_demo=is_demo)
+    run_nodes(config, nodes_of, words, is_only_planned=args.plan, is_demo=is_demo)
     return config
 
 
@@ -367,7 +371,12 @@ def _draw(config: Config) -> None:
 
 
 def run_nodes(
-    config: Config, nodes_of: NodesOf, *, is_only_planned: bool = False, is_demo: bool = False
+    config: Config,
+    nodes_of: NodesOf,
+    words: Sequence[str],
+    *,
+    is_only_planned: bool = False,
+    is_demo: bool = False,
 ) -> None:
     """Plan the steps, run them, and report the results.
 
@@ -375,7 +384,7 @@ def run_nodes(
         UserError: for the user's mistakes; all problems of the inputs are in one message.
     """
     # Not before a run asks for them: they load torch, and --help shall not wait for it.
-    from step.common.demo import comparison_table
+    from step.common.demo import comparison_table, demo_nodes
     from step.common.runner import DONE, Runner, results_table
 
     runtime = make_runtime(config.device, config.precision, config.num_workers)
@@ -401,6 +410,7 @@ def run_nodes(
         logger.info("%s\n", plan.table())
         if warnings := plan.warnings():
             logger.warning("%s\n", warnings)
+        runner.write_begin(command_line(words, runtime.world_size))
         run.save_notes()
 
     try:
@@ -413,24 +423,27 @@ def run_nodes(
         if all(outcome.what != DONE for outcome in outcomes):
             logger.info("Nothing to do.")
         run.save_notes()
-        scores = ScoreFile.of(config)
-        text = (is_demo and comparison_table(scores)) or results_table(outcomes)
+        text = (is_demo and comparison_table(config)) or results_table(outcomes)
         sys.stdout.write(f"\n{text}\n")
         if any(outcome.node.step.has_panels for outcome in outcomes):
-            _write_panels(run)
+            steps = all_steps()
+            _write_panels(
+                run, demo_nodes(run, steps) if is_demo else [n for s in steps for n in s.nodes(run)]
+            )
         if places := _places(run, runner.nodes):
             sys.stdout.write(f"\n{places}\n")
     finally:
+        runner.write_end()
         runner.unlock()
 
 
-def _write_panels(run: Run) -> None:
+def _write_panels(run: Run, nodes: Iterable[Node]) -> None:
     from step.common.panels import write_panels
 
     try:
-        write_panels(run, run.config.panels)
+        write_panels(run, nodes, run.config.panels)
     except UserError as error:  # the run is done and reported: a picture is no reason to fail
-        logger.warning("Some contact sheets (--panels) were not written: %s", error.message)
+        logger.warning("Contact sheets (--panels) were not written: %s", error.message)
 
 
 def _places(run: Run, nodes: Iterable[Node]) -> str:
@@ -456,7 +469,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setup_logging(None)
     try:
         with terminable(), watched_peers():
-            run_arguments(args)
+            run_arguments(args, sys.argv[1:] if arguments is None else arguments)
     except PeerLost as error:
         logger.error("%s", error)
         return RUN_LOST

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from misc.cam_files import CONTIGUOUS, cam_file_bytes
 from misc.config import SALIENCY_FLAG, Config
+from misc.errors import UserError
 from misc.images import read_mask
 from misc.saliency import read_saliency
 from misc.visualize import (
@@ -26,7 +27,7 @@ from misc.workspace import Identity, ImageFolder, digest
 from step.common.checks import fit_problems, image_problems, problems_of, shorten
 from step.common.plugged import LABEL_CODES, Codes, codes_of_masks, masks_for_saliency
 from step.common.results import CamReader, CamsMade, ImagesMade
-from step.graph import Drawer, ImageFiles, Source, Tile, Weights
+from step.graph import Colours, Drawer, ImageFiles, Source, Tile, Weights
 from voc12.files import CRF_SUFFIX, VocDataset
 from voc12.picture_sizes import MASK, SALIENCY, Size, sizes_of
 
@@ -262,7 +263,7 @@ class CamFiles(ImageFiles):
             cams = made.reader(made.files([image_id])[image_id], size, "high_res")
             pairs = zip(cams.class_ids.tolist(), cams.high_res, strict=True)
             return [
-                Tile(f"{title} {names[class_id - 1]}", overlay_heat(image, cam), [class_id])
+                Tile(f"{title} {names[class_id - 1]}", overlay_heat(image, cam), Colours.HEAT)
                 for class_id, cam in pairs
             ]
 
@@ -321,7 +322,9 @@ def _mask_codes(run: "Run") -> Codes:
 
 
 def _saliency_tiles(title: str, path: Path) -> list[Tile]:
-    return [Tile(title, colour_gray(read_saliency(path)))] if path.exists() else []
+    if not path.exists():
+        return []
+    return [Tile(title, colour_gray(read_saliency(path)), Colours.GRAY)]
 
 
 def _draw_regions(folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
@@ -329,14 +332,17 @@ def _draw_regions(folder: ImageFolder, image_id: str, image: Image) -> list[Tile
     if not path.exists():
         return []
     mask = read_mask(path)
-    return [Tile("confident regions", colour_mask(mask), np.unique(mask).tolist())]
+    values = np.unique(mask).tolist()
+    return [Tile("confident regions", colour_mask(mask), Colours.CLASSES, values)]
 
 
 def _draw_labels(folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
     path = folder.file(image_id)
     if not path.exists():
         return []
-    return [Tile("boundary label", colour_boundary_label(read_mask(path)))]
+    codes = read_mask(path)
+    picture, values = colour_boundary_label(codes), np.unique(codes).tolist()
+    return [Tile("boundary label", picture, Colours.BOUNDARY_LABEL, values)]
 
 
 def draw_masks(title: str, folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
@@ -348,7 +354,10 @@ def draw_masks(title: str, folder: ImageFolder, image_id: str, image: Image) -> 
 
 def _mask_tile(title: str, image: Image, path: Path) -> Tile:
     mask = read_mask(path)
-    return Tile(title, overlay_mask(image, mask), np.unique(mask).tolist())
+    if mask.shape != image.shape[:2]:
+        raise UserError(f"{path} and the photograph differ in size.")
+    values = np.unique(mask[mask > 0]).tolist()  # background stays clear
+    return Tile(title, overlay_mask(image, mask), Colours.CLASSES, values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,8 +374,11 @@ class BoundaryWeights(Weights):
             return None
         from step.common.predict import boundary_predictor
 
-        predict = boundary_predictor(run)
-        return lambda image_id, image: [Tile("boundary", colour_gray(predict(image)))]
+        # Theirs, whatever this run would train.
+        record = None if self.file(run).is_foreign() else self.file(run).record()
+        backbone = run.config.backbone if record is None else record.settings["backbone"]
+        predict = boundary_predictor(run, backbone)
+        return lambda image_id, image: [Tile("boundary", colour_gray(predict(image)), Colours.GRAY)]
 
 
 PHOTOGRAPHS = Photographs()

@@ -1,12 +1,19 @@
 """A tiny drawn dataset and one finished run of the pipeline on it, shared by all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from misc.runtime import available_cpus
 from tests.helpers.paths import SHARED
 from tests.helpers.tiny import TINY, Run, run
 from voc12.drawn import draw_dataset
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # they share the cores
+    torch.set_num_threads(max(1, available_cpus() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 @pytest.fixture(scope="session")

@@ -141,7 +141,7 @@ def test_two_processes_make_the_files_of_one(
     for step in ("eval_cam", "make_boundary_label", "make_walk", "eval_walk", "make_sem_seg",
                  "eval_sem_seg"):  # fmt: skip
         assert len(re.findall(rf"^{step} ", stdout, re.MULTILINE)) == 1, stdout
-        assert len(re.findall(rf"INFO {step}: (?:done|mIoU)", log)) == 1, log
+        assert len(re.findall(rf"INFO \[\d+/\d+\] {step}: (?:8 images|mIoU)", log)) == 1, log
 
 
 @pytest.fixture(scope="module")

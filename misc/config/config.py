@@ -34,8 +34,9 @@ class DataSettings:
     )
     preset: str = setting(
         "none",
-        "set the published defaults of a dataset, or BES's own; other flags override them",
-        ("none", "voc12", "coco14", "bes"),
+        "set the published defaults of a dataset, or BES's own, or what suits up to about 300 images; "
+        "other flags override them",
+        ("none", "voc12", "coco14", "bes", "small"),
         decides=NO_EFFECT,
         in_short_help=True,
     )

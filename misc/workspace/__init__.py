@@ -1,5 +1,6 @@
 """What a run leaves on disk: whole files, the records of what made them, and their successors."""
 
+from misc.workspace.curve import CURVE_HEADER, TrainingCurve
 from misc.workspace.fingerprints import NO_FILE, FileFingerprints
 from misc.workspace.lock import RunLocks
 from misc.workspace.records import Identity, Record, changed_settings, claim_record
@@ -17,6 +18,7 @@ from misc.workspace.whole_files import (
 )
 
 __all__ = [
+    "CURVE_HEADER",
     "NO_FILE",
     "PARTIAL_SUFFIX",
     "FileFingerprints",
@@ -24,6 +26,7 @@ __all__ = [
     "ImageFolder",
     "Record",
     "RunLocks",
+    "TrainingCurve",
     "WeightsFile",
     "atomic_write",
     "changed_settings",

@@ -223,6 +223,10 @@ class WeightsFile:
         """Folder of a training that has not ended."""
         return self.path.with_name(f"{self.path.name}{STAGING_NAME}")
 
+    def beside(self, ending: str) -> Path:
+        """What a training keeps beside the weights: their name without its suffix, and `ending`."""
+        return self.path.with_name(f"{self.path.stem}{ending}")
+
     @property
     def checkpoint(self) -> Path:
         """State of a training that has not ended."""

@@ -7,7 +7,7 @@ from misc.errors import UserError
 from misc.log import progress
 from misc.runtime import WorkerPool
 from misc.workspace import digest
-from step.common.scores import chunks
+from step.common.scores import IMAGES_A_TASK, chunks
 from voc12.problems import (
     count_in_words,
     fit_problems,
@@ -66,7 +66,8 @@ def look_at_files(
     problems: dict[str, str] = {}
     learnt: dict[str, str] = {}
     with WorkerPool(run.runtime.num_workers) as pool:
-        for bad, good in progress(pool.map(_look_at, tasks), desc=desc, total=len(tasks)):
+        looks = pool.map(_look_at, tasks)
+        for bad, good in progress(looks, desc=desc, total=len(unread), each=IMAGES_A_TASK):
             problems |= bad
             learnt |= good
     run.fingerprints.remember({keys[image_id]: note for image_id, note in learnt.items()})

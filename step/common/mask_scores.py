@@ -16,7 +16,7 @@ from misc.images import read_mask
 from misc.log import progress
 from misc.metrics import BOUNDARY_TOLERANCE, ConfusionMatrix, boundary_f
 from misc.runtime import WorkerPool, available_cpus
-from step.common.scores import by_name, chunks, naming, percent, scores_to_json
+from step.common.scores import IMAGES_A_TASK, by_name, chunks, naming, percent, scores_to_json
 from voc12.classes import class_indices
 from voc12.files import CRF_SUFFIX, VocDataset, mask_paths
 from voc12.lists import split_ids
@@ -228,7 +228,9 @@ def score_folders(
         for places in chunks(range(len(split.ids)))
     ]
     with WorkerPool(num_workers) as pool:
-        for places, parts in progress(pool.map(_score, tasks), desc="scoring", total=len(tasks)):
+        scored = pool.map(_score, tasks)
+        total = len(split.ids)
+        for places, parts in progress(scored, desc="scoring", total=total, each=IMAGES_A_TASK):
             for of_folder, part in zip(scores, parts, strict=True):
                 of_folder.put(places, part)
     return scores

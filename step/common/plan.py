@@ -11,6 +11,7 @@ from misc.workspace import (
     Identity,
     ImageFolder,
     Record,
+    WeightsFile,
     changed_settings,
     digest,
     identity_of_images,
@@ -201,7 +202,8 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     begun = weights.begun()
     resumes = begun is not None and record.is_made_like(begun)
     left = () if begun is None else (_left_over(weights.training),)
-    notes = (RESUMES,) if resumes else left
+    length = step.length(node.run, len(ids))
+    notes = (RESUMES, length) if resumes else (*left, length)
     earlier = weights.record()
     if weights.exists() and earlier is not None:
         why = _changes(node, record, earlier, parts)
@@ -211,7 +213,7 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     if begun is not None and not resumes:
         changes = _changes(node, record, begun, parts)
         why = tuple(each._replace(text=f"stopped training: {each.text}") for each in changes)
-        return Status(STALE, why, ids, ids, anew=True, record=record)
+        return Status(STALE, why, ids, ids, anew=True, record=record, notes=(length,))
     return Status(MISSING, (), ids, ids, record=record, notes=notes)
 
 
@@ -220,11 +222,8 @@ def _status_of_scores(node: Node, step: ScoringStep) -> Status:
     if step.is_always_due:
         return Status(DUE, (), ids, ids)
     record, parts = _record_of_all(node, ids)
-    entry = ScoreFile.of(node.run.config).step(node.key)
-    try:
-        earlier = Record.of_json(dict(entry.get("made_from") or {}))
-        step.describe(entry)
-    except (AttributeError, KeyError, TypeError, ValueError):  # none, or not what was written here
+    earlier = ScoreFile.of(node.run.config).record(node.key)
+    if earlier is None:
         return Status(MISSING, (), ids, ids, record=record)
     why = _changes(node, record, earlier, parts)
     return Status(STALE if why else CURRENT, why, ids, ids if why else (), record=record)
@@ -452,7 +451,30 @@ def _problems(rows: Sequence[Row]) -> list[str]:
 def _problems_of_step(step: Step, run: Run, todo: Sequence[str]) -> list[str]:
     problems: list[str] = []
     raised = problems_of(lambda: problems.extend(step.problems(run, todo)))
+    if isinstance(step, TrainingStep):
+        problems += _table_problems(step, step.writes.file(run))
     return problems + raised
+
+
+def _table_problems(step: TrainingStep, weights: WeightsFile) -> list[str]:
+    """Files of the user's that lie where the training would keep its tables."""
+    problems = []
+    for ending, header in step.tables.items():
+        path = weights.beside(ending)
+        if path.name in weights.companions() or not path.exists():
+            continue
+        if not path.is_file() or _first_line(path) != header.encode():
+            problems.append(
+                f"{path} is where {step.name} would keep its {header.replace(',', ', ')}, but the "
+                "file there was not made by it: it is not overwritten. Move it away, or choose "
+                f"other weights with {weights.flag}."
+            )
+    return problems
+
+
+def _first_line(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.readline().rstrip()
 
 
 def _dependents(rows: Sequence[Row], others: Iterable[Node]) -> list[Row]:

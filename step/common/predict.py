@@ -47,10 +47,10 @@ def with_boundaries(
         yield sample, boundary.float()
 
 
-def boundary_predictor(run: "Run") -> Callable[[np.ndarray], np.ndarray]:
+def boundary_predictor(run: "Run", backbone: str) -> Callable[[np.ndarray], np.ndarray]:
     """A function from a photograph (H,W,3) to its boundary probability (h,w) at stride 4."""
     runtime = run.runtime
-    network = trained_boundary_network(run, run.config.backbone).to(runtime.device).eval()
+    network = trained_boundary_network(run, backbone).to(runtime.device).eval()
 
     @torch.no_grad()
     def predict(image: np.ndarray) -> np.ndarray:

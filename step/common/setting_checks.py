@@ -8,6 +8,7 @@ from misc.config import Config
 from misc.workspace import ImageFolder
 from step.artefacts import MADE_SALIENCY
 from step.common.checks import problems_of
+from step.common.runfile import path_of
 from step.common.scorefile import SCORES_NAME
 from step.graph import Artefact, ImageFiles, Node, all_artefacts
 from step.run import NOTES, PANELS_FOLDER, Run
@@ -62,6 +63,7 @@ def _own_file_problems(run: Run, artefact: Artefact, path: Path) -> list[str]:
     kept = {
         config.out_dir / SCORES_NAME: "scores",
         config.out_dir / PANELS_FOLDER: "contact sheets",
+        path_of(config.out_dir): "report of the run",
         config.log_path: "log",
         config.out_dir / NOTES: "notes",
     }

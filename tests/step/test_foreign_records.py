@@ -38,7 +38,9 @@ def put(path: Path, content: str | bytes) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-@pytest.mark.parametrize("name", ["scores.json", "cam/settings.json", "weights/cam.pth.json"])
+@pytest.mark.parametrize(
+    "name", ["scores.json", "run.json", "cam/settings.json", "weights/cam.pth.json"]
+)
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_results_and_their_records_are_told_by_path_and_left_alone(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, name: str, kind: str
@@ -60,6 +62,7 @@ def test_what_only_saves_time_is_made_anew(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, kind: str
 ) -> None:
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    put(out_dir / "scores.settings.json", FOREIGN[kind])
     for name in ("panels/sources.json", ".sbe/redo.json", ".sbe/lock.json", ".sbe/files.sqlite"):
         put(out_dir / name, FOREIGN[kind])
     done = run(tiny_dataset, out_dir, STEPS, "--panels=1")
@@ -86,19 +89,28 @@ def test_scores_of_a_step_that_were_changed_by_hand_are_counted_again(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:
     right = scores_of(finished_run.out_dir)["eval_cam"]["miou"]
-    changes: list[dict[str, Any]] = [
-        {"made_from": {"settings": [], "inputs": {"x": 1}}},
-        {"made_from": 7},
-        {"miou": "high"},
-        {"best": None},
-    ]
-    for number, change in enumerate(changes):
-        out_dir = copy_run(finished_run.out_dir, tmp_path / str(number))
-        scores = scores_of(out_dir)
-        put(out_dir / "scores.json", json.dumps(scores | {"eval_cam": scores["eval_cam"] | change}))
+    records = json.loads((finished_run.out_dir / "scores.settings.json").read_text())
+    changes: dict[str, dict[str, Any]] = {
+        "scores.json": scores_of(finished_run.out_dir) | {"eval_cam": {"miou": "high"}},
+        "scores.settings.json": records | {"eval_cam": records["eval_cam"] | {"inputs": {"x": 1}}},
+    }
+    for name, content in changes.items():
+        out_dir = copy_run(finished_run.out_dir, tmp_path / name)
+        put(out_dir / name, json.dumps(content))
         done = run(tiny_dataset, out_dir, "--steps=eval_cam")
         assert done.status == 0, done.stderr
+        assert "eval_cam  missing" in done.stderr
         assert scores_of(out_dir)["eval_cam"]["miou"] == right
+
+
+def test_what_an_earlier_run_says_of_a_kept_step_may_be_anything(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    put(out_dir / "scores.json", json.dumps(scores_of(out_dir) | {"train_cam": {"loss": "low"}}))
+    done = run(tiny_dataset, out_dir, "--steps=train_cam")
+    assert done.status == 0, done.stderr
+    assert "unknown: scores.json was changed" in done.stdout
 
 
 def test_a_file_of_somebody_else_is_not_taken_for_scores(
