@@ -4,17 +4,21 @@ python run_sample.py --data_root DIR       every step
 python run_sample.py --demo                every step on a drawn dataset
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import difflib
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from misc.command_line import INTERRUPTED, USER_MISTAKE
+from misc.command_line import USER_MISTAKE, run_as_program, stopped
 from misc.config import (
     OVERWRITE_ALL,
     OVERWRITE_NOTHING,
@@ -30,19 +34,17 @@ from misc.config import (
     parse_bool,
     parse_names,
 )
-from misc.errors import MENDABLE, UserError, with_remedy
+from misc.errors import UserError, failure_in_words
 from misc.log import setup_logging
 from misc.runtime import (
     RUN_LOST,
     PeerLost,
     ReportedByMain,
-    Terminated,
-    end_process,
     make_runtime,
     prepare_workers,
-    terminable,
     watched_peers,
 )
+from misc.signals import stoppable
 from misc.workspace import RunLocks
 from step.artefacts import has_exact_masks
 from step.common.runfile import command_line, path_of
@@ -52,8 +54,6 @@ from step.run import NOTES, PANELS_FOLDER, Run
 from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
-
-TERMINATED = 143
 
 NodesOf = Callable[[Run], list[Node]]
 
@@ -414,24 +414,26 @@ def run_nodes(
         run.save_notes()
 
     try:
-        runtime.on_main(prepare)
-        if is_only_planned:
-            return
-        outcomes = list(runner.execute())
-        if not runtime.is_main:
-            return
-        if all(outcome.what != DONE for outcome in outcomes):
-            logger.info("Nothing to do.")
-        run.save_notes()
-        text = (is_demo and comparison_table(config)) or results_table(outcomes)
-        sys.stdout.write(f"\n{text}\n")
-        if any(outcome.node.step.has_panels for outcome in outcomes):
-            steps = all_steps()
-            _write_panels(
-                run, demo_nodes(run, steps) if is_demo else [n for s in steps for n in s.nodes(run)]
-            )
-        if places := _places(run, runner.nodes):
-            sys.stdout.write(f"\n{places}\n")
+        with stoppable():
+            runtime.on_main(prepare)
+            if is_only_planned:
+                return
+            outcomes = list(runner.execute())
+            if not runtime.is_main:
+                return
+            if all(outcome.what != DONE for outcome in outcomes):
+                logger.info("Nothing to do.")
+            run.save_notes()
+            text = (is_demo and comparison_table(config)) or results_table(outcomes)
+            sys.stdout.write(f"\n{text}\n")
+            if any(outcome.node.step.has_panels for outcome in outcomes):
+                steps = all_steps()
+                _write_panels(
+                    run,
+                    demo_nodes(run, steps) if is_demo else [n for s in steps for n in s.nodes(run)],
+                )
+            if places := _places(run, runner.nodes):
+                sys.stdout.write(f"\n{places}\n")
     finally:
         runner.write_end()
         runner.unlock()
@@ -468,35 +470,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     setup_logging(None)
     try:
-        with terminable(), watched_peers():
+        with watched_peers():
             run_arguments(args, sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt as error:
+        return stopped(error)
     except PeerLost as error:
         logger.error("%s", error)
         return RUN_LOST
     except ReportedByMain:
         return USER_MISTAKE
-    except UserError as error:
-        logger.error("%s", error.message)
-        return USER_MISTAKE
-    except OSError as error:
-        if error.errno not in MENDABLE:
+    except Exception as error:
+        message = failure_in_words(error)
+        if message is None:
             raise
-        logger.error("%s", with_remedy(error))
+        logger.error("%s", message)
         return USER_MISTAKE
-    except KeyboardInterrupt as error:
-        return _stopped(error)
     return 0
 
 
-def _stopped(error: KeyboardInterrupt) -> int:
-    """Say that the run was stopped, and return the exit status."""
-    by = ""
-    if isinstance(error, Terminated):
-        torchrun = ", which torchrun also sends when another process ended" * ("RANK" in os.environ)
-        by = f" by SIGTERM{torchrun}"
-    logger.warning("Stopped%s. Run the same command again to resume.", by)
-    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-
-
 if __name__ == "__main__":
-    end_process(main())
+    run_as_program(main)

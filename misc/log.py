@@ -27,6 +27,21 @@ class _TqdmHandler(logging.StreamHandler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """Appends to the log; the first failure is told to the console, and the work goes on."""
+
+    has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say why a line is missing in the log, once."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.has_failed:
+            self.has_failed = True
+            tqdm.write(f"The log {self.baseFilename} is incomplete: {error}.", file=sys.stderr)
+
+
 def setup_logging(log_file: Path | None, *, quiet: bool = False) -> None:
     """Send INFO and above to the console and to `log_file` (appended).
 
@@ -45,13 +60,15 @@ def setup_logging(log_file: Path | None, *, quiet: bool = False) -> None:
     handlers: list[logging.Handler] = [console]
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        to_file = logging.FileHandler(log_file, encoding="utf-8")
+        to_file = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
         to_file.setFormatter(logging.Formatter(LOG_FORMAT))
         handlers.append(to_file)
     for handler in handlers:
         handler.owned_by_sbe = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(logging.INFO)
+    # It reports on its own caches as the process ends.
+    logging.getLogger("torch").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,11 @@
 python -m step.compare A B C --data_root DIR --split val --to DIR
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import re
 import string
@@ -13,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from misc.command_line import exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.metrics import interval, miou_of_counts, resampled_mious
 from misc.workspace import write_json
@@ -229,4 +234,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

@@ -9,6 +9,7 @@ import numpy as np
 
 from misc.config import setting
 from misc.metrics import TagScores, chance_level
+from misc.runtime import read_ahead
 from step.artefacts import CAM_WEIGHTS, CAMS, CLASS_NAMES, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
 from step.common.checks import image_problems, problems_of
 from step.graph import TrainingStep, Work
@@ -191,14 +192,14 @@ class TrainCam(TrainingStep):
 
 
 def _judge(found: TagScores, chance: TagScores) -> dict[str, Any]:
-    """What the scores say of a classifier, on crops of its training images; a warning if nothing."""
+    """What the scores tell of a classifier, and a warning if it is at chance level."""
     if found.is_chance(chance):
         logger.warning(
-            "train_cam: the classifier is at chance level: it names a class right in %.0f %% of its "
-            "own training images, where always naming the same one is right in %.0f %%. Its CAMs "
-            "mean little. Train longer with --cam_num_epoches, or on a small dataset with --preset "
-            "small; look at the tags, the learning rate (--cam_learning_rate) and the backbone's "
-            "weights (--backbone_weights).",
+            "train_cam: the classifier is at chance level: it names a class right in %.0f %% of "
+            "its own training images, where always naming the same one is right in %.0f %%. Its "
+            "CAMs mean little. Train longer with --cam_num_epoches, or on a small dataset with "
+            "--preset small; look at the tags, the learning rate (--cam_learning_rate) and the "
+            "backbone's weights (--backbone_weights).",
             100 * found.accuracy,
             100 * chance.accuracy,
         )
@@ -233,21 +234,14 @@ def _evaluate(
 ) -> TagScores:
     """Loss and accuracy on some crops, in batches of `size`, over all processes."""
     import torch
-    from torch.utils.data import DataLoader
-
-    from misc.training import loader_options
 
     runtime = run.runtime
     classifier.eval()
     share = runtime.shard(draws)
-    loader = DataLoader(
-        crops,
-        batch_sampler=[share[i : i + size] for i in range(0, len(share), size)],
-        **loader_options(runtime),
-    )
+    batches = [share[i : i + size] for i in range(0, len(share), size)]
     sums = torch.zeros(3, device=runtime.device)  # loss, named right, images with tags
     with torch.no_grad():
-        for batch in loader:
+        for batch in read_ahead(runtime, crops, batch_sampler=batches):
             moved = {name: value.to(runtime.device) for name, value in batch.items()}
             scores, tags = _class_scores(classifier, moved)
             right = tags.gather(1, scores.argmax(1, keepdim=True)).sum()

@@ -22,7 +22,7 @@ SECONDS = 600  # of patience with a busy machine; no test should need them
 BY_HAND = """
 import os, sys
 import run_sample, step.common.runner, step.common.predict
-from misc.runtime import end_process
+from misc.command_line import end_process
 
 PREPARE
 
@@ -61,7 +61,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, ROOT)
 import run_sample
-from misc.runtime import end_process
+from misc.command_line import end_process
 
 replace, made = os.replace, []
 

@@ -3,6 +3,11 @@
 python -m voc12.check mydata
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import os
 import shlex
@@ -16,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from misc.codes import VOID
-from misc.command_line import exit_status, this_python
+from misc.command_line import exit_status, run_as_program, this_python
 from misc.errors import UserError, some_images
 from misc.images import DECODING_ERRORS, PNG_ONLY, open_picture, read_image, read_mask
 from misc.log import progress
@@ -482,4 +487,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

@@ -4,6 +4,11 @@ python -m voc12.init mydata                                      photographs in 
 python -m voc12.init mydata --images photos --classes mug,spoon
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import csv
 import io
@@ -16,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.command_line import exit_status, this_python
+from misc.command_line import exit_status, run_as_program, this_python
 from misc.errors import UserError, some_images
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
@@ -240,4 +245,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

@@ -3,6 +3,11 @@
 python -m voc12.make_cls_labels --data_root DIR --out cls_labels.npy
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import io
 import logging
@@ -11,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from misc.command_line import exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
@@ -77,4 +82,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

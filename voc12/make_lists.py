@@ -3,11 +3,16 @@
 python -m voc12.make_lists --data_root DIR [--out FILE]
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import logging
 from pathlib import Path
 
-from misc.command_line import exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
@@ -55,4 +60,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

@@ -34,7 +34,7 @@ class DataSettings:
     )
     preset: str = setting(
         "none",
-        "set the published defaults of a dataset, or BES's own, or what suits up to about 300 images; "
+        "set the published defaults of a dataset, BES's own, or what suits a few hundred images; "
         "other flags override them",
         ("none", "voc12", "coco14", "bes", "small"),
         decides=NO_EFFECT,

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from misc.errors import UserError
 from misc.log import progress
-from misc.runtime import Runtime, StopRequest, multiprocessing_context, start_worker, stop_later
+from misc.runtime import Runtime, read_ahead
+from misc.signals import StopRequest, stop_later
 from misc.training.state import Checkpoints, TrainingState
 from misc.workspace import TrainingCurve
 
@@ -168,8 +169,8 @@ def train(
     plan, model, accumulate = learning.plan, learning.model, learning.accumulate
     if plan.least_batch < runtime.world_size:
         raise UserError(
-            f"A batch of {plan.least_batch} cannot be divided among {runtime.world_size} processes. "
-            "Start fewer processes or raise the batch size."
+            f"A batch of {plan.least_batch} cannot be divided among {runtime.world_size} "
+            "processes. Start fewer processes or raise the batch size."
         )
     state = TrainingState(runtime, model, learning.optimizer, checkpoints, desc)
     first_step = state.resume(plan.num_steps)
@@ -243,17 +244,5 @@ def _is_multiple(count: int, every: int) -> bool:
 
 def _batches(runtime: Runtime, dataset: Dataset[Batch], sampler: _StepSampler) -> Iterator[Batch]:
     """Batches on the device, read by worker processes ahead of their use."""
-    loader = DataLoader(dataset, batch_sampler=sampler, **loader_options(runtime))
-    for batch in loader:
+    for batch in read_ahead(runtime, dataset, batch_sampler=sampler):
         yield {name: value.to(runtime.device, non_blocking=True) for name, value in batch.items()}
-
-
-def loader_options(runtime: Runtime) -> dict[str, Any]:
-    """How a DataLoader reads ahead on this machine."""
-    workers = runtime.num_workers
-    return {
-        "num_workers": workers,
-        "pin_memory": runtime.device.type == "cuda",
-        "multiprocessing_context": multiprocessing_context() if workers else None,
-        "worker_init_fn": start_worker if workers else None,
-    }

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -75,12 +75,13 @@ class FileFingerprints:
             # A file that is being written may have another stamp by now: then it is read again.
             if stamp is not None and stamp_of(paths[i]) == stamp:
                 learnt.append((names[i], stamp, digest))
-        self._keep("contents", learnt)
+        if learnt:
+            self._learn("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", learnt)
         return [digest or NO_FILE for digest in digests]
 
     def remember(self, notes: Mapping[str, str]) -> None:
         """Remember that what has these keys was checked and is sound, and a note of each."""
-        self._keep("checked", list(notes.items()))
+        self._learn("INSERT OR REPLACE INTO checked VALUES (?, ?)", notes.items())
 
     def remembered(self, keys: Sequence[str]) -> dict[str, str]:
         """Notes of those of `keys` that this process, or an earlier one, has remembered."""
@@ -92,17 +93,6 @@ class FileFingerprints:
                 for key, note in self._rows(databases, query, part):
                     known[key] = note
         return known
-
-    def _keep(self, table: str, rows: Sequence[tuple[str, ...]]) -> None:
-        """Keep rows for this process; where that fails, as on a full disk, it costs time alone."""
-        if not rows:
-            return
-        try:
-            with self._to_write(self._new) as database:
-                places = ",".join("?" * len(rows[0]))
-                database.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({places})", rows)
-        except (OSError, sqlite3.DatabaseError) as error:
-            logger.warning("%s cannot be written (%s): files are read again.", self._new, error)
 
     def save(self) -> None:
         """Write what was learnt since the last call into the lasting database.
@@ -124,6 +114,18 @@ class FileFingerprints:
             self.memory = None
             return
         self._new.unlink()
+
+    def _learn(self, statement: str, rows: Iterable[tuple[str, ...]]) -> None:
+        """Keep what was learnt; where the temporary folder is full, it costs time and no more."""
+        try:
+            with self._to_write(self._new) as database:
+                database.executemany(statement, rows)
+        except (OSError, sqlite3.DatabaseError) as error:
+            logger.warning(
+                "%s cannot be written (%s): files will be read again. Free some space there, or "
+                "name another folder by TMPDIR.",
+                self._new, error,
+            )  # fmt: skip
 
     def _rows(
         self, databases: dict[Path, sqlite3.Connection], query: str, values: Sequence[str]

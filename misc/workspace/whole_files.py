@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import os
@@ -26,15 +27,41 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     Yields:
         The open temporary file in the same folder.
+
+    Raises:
+        OSError: if the system refuses to write it, naming `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    raw = _Partial(partial, "wb")
     try:
-        with open(partial, "wb") as file:
+        with io.BufferedWriter(raw) as file:
             yield file
         os.replace(partial, path)
+    except Exception as error:
+        if raw.refusal is not None:
+            raise OSError(raw.refusal.errno, raw.refusal.strerror, str(path)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+class _Partial(io.FileIO):
+    """A file that remembers why it was not written: torch.save raises an error of its own.
+
+    Attributes:
+        refusal: what the system said, if it refused to write.
+    """
+
+    refusal: OSError | None = None
+
+    def write(self, data) -> int | None:  # type: ignore[no-untyped-def, override] # any buffer
+        """Write as a file does."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refusal = error
+            raise
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from misc.config import NO_EFFECT, Config, plain
 from misc.errors import UserError
 from misc.log import Place, at, progress
-from misc.runtime import Runtime, StopRequest
+from misc.runtime import Runtime
+from misc.signals import StopRequest
 from misc.workspace import (
     RunLocks,
     TrainingCurve,

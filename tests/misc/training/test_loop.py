@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.utils.data import Dataset
 
+from misc.command_line import end_process
 from misc.errors import UserError
-from misc.runtime import ReportedByMain, Runtime, Terminated, end_process, make_runtime
+from misc.runtime import ReportedByMain, Runtime, make_runtime
+from misc.signals import Terminated
 from misc.training import Batch, BatchPlan, Checkpoints, Draw, Learning, PolySgd, train
 from misc.training.loop import Trained
 
