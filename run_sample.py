@@ -207,7 +207,9 @@ def step_of(name: str, flag: str) -> Step:
     """
     known = {step.name: step for step in all_steps() if not step.runs_with}
     if name not in known:
-        raise UserError(f"{flag}: unknown step {name}. The steps are {', '.join(known)}.")
+        close = difflib.get_close_matches(name, known, n=2)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UserError(f"{flag}: unknown step {name}.{hint} The steps are {', '.join(known)}.")
     return known[name]
 
 
@@ -396,8 +398,7 @@ def run_nodes(
         runner.recover()
         plan = runner.make_plan()
         if is_only_planned:
-            parts = (plan.table(), plan.warnings(), plan.objections())
-            sys.stdout.write("\n\n".join(filter(None, parts)) + "\n")
+            sys.stdout.write("\n\n".join(filter(None, (plan.table(), plan.objections()))) + "\n")
             return
         objections = plan.objections()
         if objections:
@@ -408,8 +409,6 @@ def run_nodes(
         runner.lock()
         setup_logging(config.log_path)
         logger.info("%s\n", plan.table())
-        if warnings := plan.warnings():
-            logger.warning("%s\n", warnings)
         runner.write_begin(command_line(words, runtime.world_size))
         run.save_notes()
 

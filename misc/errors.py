@@ -34,6 +34,9 @@ def failure_in_words(error: BaseException, out_flag: str = "--out_dir") -> str |
         )
     if isinstance(error, OSError) and error.errno in MENDABLE:
         return with_remedy(error, out_flag)
+    if isinstance(error, UnicodeEncodeError):
+        near = error.object[max(error.start - 60, 0) : error.end + 20].strip()
+        return f"A name is not UTF-8 ({near!a}). Rename the file or folder."
     return None
 
 

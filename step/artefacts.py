@@ -5,6 +5,7 @@ A result that no other step reads is declared in the module of the step that wri
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,29 @@ from misc.visualize import (
     overlay_mask,
 )
 from misc.workspace import Identity, ImageFolder, digest
-from step.common.checks import fit_problems, image_problems, problems_of, shorten
+from step.common.checks import (
+    fit_problems,
+    image_problems,
+    look_at_pictures,
+    misfits,
+    problems_of,
+    shorten,
+)
 from step.common.plugged import LABEL_CODES, Codes, codes_of_masks, masks_for_saliency
 from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Colours, Drawer, ImageFiles, Source, Tile, Weights
+from voc12.decoded import (
+    CUT_OFF,
+    ROTATED,
+    cut_off_note,
+    look_at_mask,
+    look_at_photograph,
+    look_at_saliency,
+    rotated_note,
+)
 from voc12.files import CRF_SUFFIX, VocDataset
-from voc12.picture_sizes import MASK, SALIENCY, Size, sizes_of
+from voc12.image_labels import few_classes_note, no_classes_problem
+from voc12.picture_sizes import IMAGE, MASK, SALIENCY, PictureSizes, Size, sizes_of
 
 if TYPE_CHECKING:
     from step.run import Run
@@ -62,7 +80,28 @@ class Photographs(Source):
         return run.content_of(self.name, ids, run.dataset.image_path)
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
-        return image_problems(run.dataset, ids)
+        damaged, _ = self._look(run, ids)
+        return image_problems(run.dataset, ids) + shorten(list(damaged.values()), "images")
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Photographs that viewers rotate, and those that seem to be cut off."""
+        _, notes = self._look(run, ids)
+        odd = {
+            word: [i for i, note in notes.items() if word in note] for word in (ROTATED, CUT_OFF)
+        }
+        told = [
+            rotated_note(odd[ROTATED], len(ids)) if odd[ROTATED] else "",
+            cut_off_note(odd[CUT_OFF], len(ids)) if odd[CUT_OFF] else "",
+        ]
+        return [text for text in told if text]
+
+    def _look(self, run: "Run", ids: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """What is wrong with these photographs, and what is worth knowing of the others."""
+        sizes = sizes_of(run.dataset, IMAGE)
+        sound = [i for i in ids if not isinstance(sizes[i], str)]
+        paths = {i: sizes.path_of(i) for i in sound}
+        contents = self.own(run, sound)
+        return look_at_pictures(run, look_at_photograph, paths, contents, self.name)
 
     def drawer(self, run: "Run") -> Drawer:
         return lambda image_id, image: [Tile(image_id, image)]
@@ -97,7 +136,14 @@ class Tags(Source):
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
         texts = problems_of(lambda: run.tags)
-        return shorten([line for text in texts for line in text.splitlines()], "tags")
+        if not texts and not any(shown.any() for shown in run.tags.values()):
+            texts = no_classes_problem(run.tags, run.train_ids, run.config.train_aug_list)
+        return [line for text in texts for line in text.splitlines()]
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Many images without a class."""
+        note = few_classes_note(run.tags, ids)
+        return [note] if note else []
 
 
 class SaliencyMaps(Source):
@@ -140,9 +186,13 @@ class SaliencyMaps(Source):
             "Put maps of the images' sizes there, pass --sal_root, have maps made by --saliency "
             "make, or run with --saliency none."
         )
-        there = made.not_planned(ids)
-        found = fit_problems(dataset, sizes_of(dataset, SALIENCY), there, "Saliency map", remedy)
-        return found or (masks_for_saliency(run, there) if self._is_yours(made) else [])
+        there, maps = made.not_planned(ids), sizes_of(dataset, SALIENCY)
+        problems = fit_problems(dataset, maps, there, "Saliency map", remedy)
+        paths = _fitting(dataset, maps, there)
+        contents = self.contents(run, list(paths))
+        damaged, _ = look_at_pictures(run, look_at_saliency, paths, contents, self.name)
+        problems += shorten(list(damaged.values()), "maps")
+        return problems or (masks_for_saliency(run, there) if self._is_yours(made) else [])
 
     def path(self, run: "Run") -> Path | None:
         return run.dataset.saliency_root
@@ -156,6 +206,26 @@ class SaliencyMaps(Source):
     @staticmethod
     def _is_yours(made: ImagesMade) -> bool:
         return made.planned is None and made.record is None
+
+
+def _fitting(dataset: VocDataset, maps: PictureSizes, ids: Sequence[str]) -> dict[str, Path]:
+    """Image id -> its map, of those whose map is sound as far as its header tells."""
+    unfit = {image_id for image_id, _ in misfits(dataset, maps, ids)}
+    return {i: maps.path_of(i) for i in ids if i not in unfit}
+
+
+def mask_problems(run: "Run", paths: Mapping[str, Path], contents: Mapping[str, str]) -> list[str]:
+    """Masks that cannot be decoded, or that show classes which the dataset has not.
+
+    Args:
+        run: the run.
+        paths: image id -> mask.
+        contents: image id -> fingerprint of its content.
+    """
+    number = run.dataset.num_classes
+    look = partial(look_at_mask, num_classes=number)
+    damaged, _ = look_at_pictures(run, look, paths, contents, "masks", number)
+    return shorten(list(damaged.values()), "masks")
 
 
 @dataclass(frozen=True)
@@ -190,7 +260,9 @@ class ExactMasks(Source):
         sizes = sizes_of(run.dataset, MASK)
         if self.with_augmented or self.prefers_augmented:
             sizes = type(sizes)(lambda image_id: self.mask_path(run, image_id), sizes.formats)
-        return fit_problems(run.dataset, sizes, ids, "Mask", self.remedy)
+        problems = fit_problems(run.dataset, sizes, ids, "Mask", self.remedy)
+        paths = _fitting(run.dataset, sizes, ids)
+        return problems + mask_problems(run, paths, self.own(run, list(paths)))
 
     def drawer(self, run: "Run") -> Drawer:
 
@@ -452,3 +524,6 @@ class FilesOf(Source):
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
         return self.artefact.problems(run, ids)
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        return self.artefact.warnings(run, ids)

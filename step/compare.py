@@ -30,6 +30,7 @@ from step.common.mask_scores import (
     MaskFolder,
     ScoredSplit,
     add_flags,
+    demand_own_results,
     headline,
     note_on_ignored,
     score_folders,
@@ -40,6 +41,7 @@ from voc12.files import CRF_SUFFIX
 
 WIDTH = 100
 COMPARE_NAME = "compare.json"
+PICTURES = SCORES_PICTURE, CLASSES_PICTURE = "scores", "classes"
 NAME = re.compile(r"[\w .+-]{1,40}")
 LETTERS = string.ascii_uppercase
 CLASSES_TABLE = 10  # folders whose columns fit beside the names of classes
@@ -51,6 +53,8 @@ def compare(args: argparse.Namespace) -> str:
     Raises:
         UserError: if a folder, the dataset or a card is not as it must be.
     """
+    names = [f"{stem}{suffix}" for stem in PICTURES for suffix in (".png", ".svg")]
+    demand_own_results(args.to, [COMPARE_NAME, *names], {"folders", "resamples"})
     split = ScoredSplit.of(args)
     folders = folders_of(args.masks, args.suffix, split.ids)
     cards = [read_card(folder.path, {}) for folder in folders]
@@ -194,12 +198,12 @@ def _write_pictures(
         "strict mIoU": dict(zip(names, mious, strict=True)),
         f"strict mIoU minus that of {names[0]}": dict(zip(names[1:], differences, strict=True)),
     }
-    write_intervals(to / "scores", panels)
+    write_intervals(to / SCORES_PICTURE, panels)
     iou = {
         name: {k: np.nan if value is None else value for k, value in each["iou"].items()}
         for name, each in zip(names, scores, strict=True)
     }
-    write_class_bars(to / "classes", iou, "IoU of classes")
+    write_class_bars(to / CLASSES_PICTURE, iou, "IoU of classes")
 
 
 def build_parser() -> argparse.ArgumentParser:

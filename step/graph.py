@@ -81,6 +81,10 @@ class Source(ABC):
         """What is missing or wrong of it for these images, each with a remedy."""
         return []
 
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """What is odd about it for these images, but may be meant."""
+        return []
+
     def path(self, run: "Run") -> Path | None:
         """Where a result that an earlier step may write lies; None for parts of the dataset."""
         return None
@@ -154,6 +158,9 @@ class ImageFiles(Artefact):
 
     def made(self, run: "Run") -> ImagesMade:
         return ImagesMade(run, self)
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        return self.made(run).warnings(ids)
 
     def folder(self, run: "Run") -> ImageFolder:
         """The folder that they are in."""
@@ -327,6 +334,15 @@ class Step(ABC):
         """
         return []
 
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """What is odd about its inputs, but may be meant; it stands in the plan and in the scores.
+
+        Args:
+            run: the run.
+            ids: the images that it reads.
+        """
+        return [text for source in self.sources(run) for text in source.warnings(run, ids)]
+
     def describe(self, result: Mapping[str, Any]) -> str:
         """A result of its `make`, in one line."""
         return ""
@@ -403,6 +419,10 @@ class TrainingStep(Step):
         told = f"{updates} update{'s' * (updates > 1)}"
         is_short = self.has_few_updates(run, num_images)
         return f"only {told}: too few (--preset small)" if is_short else told
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Those of its sources, and which list stands in for train_aug."""
+        return super().warnings(run, ids) + run.train_notes
 
     def describe(self, result: Mapping[str, Any]) -> str:
         start = result.get("initialisation")

@@ -16,7 +16,7 @@ from step.common.checks import problems_of
 from step.common.results import Ledger
 from voc12.files import VocDataset
 from voc12.image_labels import TagCache, class_ids_of, find_tags_source, read_tags
-from voc12.lists import check_ids, split_ids, val_ids_if_any
+from voc12.lists import check_ids, split_ids, stand_in_note, val_ids_if_any
 
 if TYPE_CHECKING:
     from misc.runtime import Runtime
@@ -39,7 +39,6 @@ class Run:
         ledger: what the steps of the plan are going to make.
         memo: what all variants look up once.
         is_only_planned: nothing is to be made or fetched.
-        warnings: what the user may mean, and may not; the plan and the scores tell.
     """
 
     config: Config
@@ -48,7 +47,6 @@ class Run:
     ledger: Ledger = field(default_factory=Ledger)
     memo: dict[Any, Any] = field(default_factory=dict)
     is_only_planned: bool = False
-    warnings: list[str] = field(default_factory=list)
 
     @staticmethod
     def of(config: Config, runtime: "Runtime", *, is_only_planned: bool = False) -> "Run":
@@ -70,10 +68,6 @@ class Run:
             self.memo[key] = look_up()
         return self.memo[key]
 
-    def warn(self, text: str) -> None:
-        """Tell of something that may be wrong, with the step that is being looked at."""
-        self.warnings.append(text)
-
     @property
     def notes(self) -> Path:
         """Folder for caches and the lock."""
@@ -89,6 +83,15 @@ class Run:
         """Images that the networks train on."""
         config = self.config
         return self.split(config.train_aug_list, train=config.train_list, val=config.val_list)
+
+    @property
+    def train_notes(self) -> list[str]:
+        """What stands in for a missing list of them, where a user may not expect it."""
+        config = self.config
+        note = stand_in_note(
+            self.dataset, config.train_aug_list, train=config.train_list, val=config.val_list
+        )
+        return [note] if note else []
 
     @cached_property
     def val_ids(self) -> list[str]:

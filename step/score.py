@@ -22,6 +22,7 @@ from step.common.mask_scores import (
     MaskFolder,
     ScoredSplit,
     add_flags,
+    demand_own_results,
     headline,
     note_on_ignored,
     score_folders,
@@ -39,6 +40,7 @@ def score(args: argparse.Namespace) -> str:
     Raises:
         UserError: if the folder, the dataset or the card is not as it must be.
     """
+    demand_own_results(args.to, [SCORE_NAME], {"masks", "miou", "card"})
     card = read_card(args.masks, parse_fields(args.card))
     split = ScoredSplit.of(args)
     folder = MaskFolder.find(args.masks, args.suffix, split.ids)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from misc.config import MAX_SEED, distinct, positive_numbers, setting
+from misc.config import distinct_seeds, positive_numbers, setting
 from misc.workspace import atomic_write
 from step.artefacts import CLASS_NAMES, PHOTOGRAPHS, ExactMasks
 from step.common.checks import image_problems
@@ -56,7 +56,7 @@ class Settings:
     )
     seg_seeds: tuple[int, ...] = setting(
         (), "train once for each of these seeds, such as 0,1,2 (default: --seed)", at_least=0,
-        rule=distinct, decides="no effect", at_most=MAX_SEED,
+        rule=distinct_seeds, decides="no effect",
     )  # fmt: skip
     seg_iters: int = setting(20_000, "number of weight updates", at_least=1, at_most=10**7)
     seg_batch_size: int = setting(

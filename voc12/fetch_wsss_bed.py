@@ -59,7 +59,7 @@ def fetch_set(asset: Asset, folder: Path, base_url: str, attempts: int) -> None:
         logger.info("%s is already there", target)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / f"{asset.name}.zip"
+    archive = folder / f".{asset.name}.zip"  # not the name of one that the user fetched
     url = f"{base_url.rstrip('/')}/{asset.path}"
     try:
         download(url, archive, attempts)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from misc.cam_files import CAM_FORMATS, CAM_IDS, CONTIGUOUS
-from misc.config.settings import INPUT, NO_EFFECT, broken_rules, plain, setting
+from misc.config.settings import INPUT, NO_EFFECT, a_seed, broken_rules, plain, setting
 from misc.errors import UserError
 from misc.runtime import available_cpus
+from misc.workspace import LONGEST_NAME
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "squeezenet1_0")
 SALIENCY_FLAG = "saliency_out_dir"  # of the maps that are made here
-MAX_SEED = 2**32 - 1  # what all random generators take
 MOST_WORKERS = 4096
 OVERWRITE_NOTHING, OVERWRITE_STALE, OVERWRITE_ALL = "no", "stale", "all"
 
@@ -147,12 +147,9 @@ class RunSettings:
         None, "log file, without .log (default: below --out_dir)", decides=NO_EFFECT
     )
     seed: int = setting(
-        5,
-        "random seed (report several seeds, never one)",
-        at_least=0,
+        5, "random seed (report several seeds, never one)", at_least=0, rule=a_seed,
         in_short_help=True,
-        at_most=MAX_SEED,
-    )
+    )  # fmt: skip
     num_workers: int = setting(
         available_cpus,
         "processes for CPU work",
@@ -297,15 +294,21 @@ def check_config(config: Config) -> None:
     for part in type(config).__mro__:
         if "problems" in vars(part):
             broken += part.problems(config)  # type: ignore[attr-defined]
+    for name in ("log_name", *_result_paths(config)):
+        path = getattr(config, name)
+        if path is not None and len(os.fsencode(path.name)) > LONGEST_NAME:
+            broken.append(f"--{name} {path}: the name has at most {LONGEST_NAME} bytes")
     owners: dict[Path, str] = {}
-    for field in dataclasses.fields(config):
-        if "below_out_dir" in field.metadata:
-            # Of one place there may be many names: zz/../a, and links.
-            path = Path(os.path.realpath(config.path(field.name)))
-            if path in owners:
-                broken.append(
-                    f"--{field.name} {config.path(field.name)}: --{owners[path]} names {path} too"
-                )
-            owners[path] = field.name
+    for name in _result_paths(config):
+        # Of one place there may be many names: zz/../a, and links.
+        path = Path(os.path.realpath(config.path(name)))
+        if path in owners:
+            broken.append(f"--{name} {config.path(name)}: --{owners[path]} names {path} too")
+        owners[path] = name
     if broken:
         raise UserError("Invalid settings:\n  " + "\n  ".join(broken))
+
+
+def _result_paths(config: Config) -> list[str]:
+    """The flags that name where results go."""
+    return [field.name for field in dataclasses.fields(config) if "below_out_dir" in field.metadata]

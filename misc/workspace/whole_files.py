@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from misc.errors import UserError
+from misc.images import open_regular
 
 logger = logging.getLogger(__name__)
 
 PARTIAL_SUFFIX = ".partial"
+# Bytes of the longest name that `atomic_write` takes: file systems take 255, Linux has process ids
+# of up to seven digits.
+LONGEST_NAME = 255 - len(f"..4194304{PARTIAL_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -78,10 +82,11 @@ def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
         remedy: what to do if it is damaged.
 
     Raises:
-        UserError: if it is not valid JSON.
+        UserError: if it is not valid JSON, or no regular file.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            text = file.read().decode()
         content = json.loads(text)
         if "\\ud" in text.lower():  # it may name half a character, which no file can hold
             json.dumps(content, ensure_ascii=False).encode()
@@ -90,6 +95,10 @@ def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
         reason = str(error)
     except (ValueError, RecursionError):
         reason = "a number is too long, or it is nested too deeply"
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
     raise UserError(f"{path} is not valid JSON ({reason}). {remedy}")
 
 
@@ -150,5 +159,5 @@ def content_digest(path: Path) -> str:
 
 def remove_partial_files(folder: Path) -> None:
     """Delete what an interrupted run left half-written in `folder`."""
-    for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
+    for path in folder.glob(f".*.*[0-9]{PARTIAL_SUFFIX}"):
         path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from misc.config import MAX_SEED, distinct, distinct_numbers, setting
+from misc.config import distinct_numbers, distinct_seeds, setting
 from misc.errors import UserError, some_images
 from step.artefacts import CAMS, SALIENCY_MAPS, SCORED_MASKS, ExactMasks
 from step.benchmark.sets import MapSet, Sets, trained_variants
@@ -64,7 +64,7 @@ class Settings:
     )
     benchmark_seeds: tuple[int, ...] = setting(
         (), "seeds of --benchmark_sbe, such as 0,1,2 (default: --seed)", at_least=0,
-        rule=distinct, decides="input", at_most=MAX_SEED,
+        rule=distinct_seeds, decides="input",
     )  # fmt: skip
 
 
@@ -114,6 +114,12 @@ class Benchmark(ScoringStep):
                 )
                 problems += map_problems(dataset, paths, f"Saliency map ({saliency.name})", remedy)
         return problems
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """CAMs of classes that the images' tags lack."""
+        sets = Sets(run)
+        of_sets = (CAMS.made(sets.run_of(cams=cams)) for cams in sets.cams)
+        return [text for made in of_sets for text in made.warnings(sets.ids)]
 
     def make(
         self,

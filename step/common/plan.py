@@ -17,7 +17,7 @@ from misc.workspace import (
     identity_of_images,
 )
 from step.common.checks import one_message, problems_of
-from step.common.disk import space_problems, use_of
+from step.common.disk import permission_problems, space_problems, use_of
 from step.common.results import Planned
 from step.common.scorefile import ScoreFile
 from step.common.table import table
@@ -266,7 +266,7 @@ class Row:
         is_asked: whether this run requests it.
         is_forced: it is made again though it may be current.
         will_run: it is going to be made.
-        warnings: what may be wrong with what it reads.
+        warnings: what is odd about its inputs, but may be meant.
     """
 
     node: Node
@@ -274,7 +274,7 @@ class Row:
     is_asked: bool = True
     is_forced: bool = False
     will_run: bool = False
-    warnings: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def wants(self) -> bool:
@@ -310,14 +310,11 @@ class Plan:
     refused: list[Row] = field(default_factory=list)
 
     def table(self) -> str:
-        """The plan as a table."""
+        """The plan as a table, and what is odd but may be meant below it."""
         header = ["step", "state", "why", "images to do"]
-        return table(header, [row.cells() for row in self.rows], width=100)
-
-    def warnings(self) -> str:
-        """What may be wrong, one line each; "" if nothing seems to be."""
-        texts = dict.fromkeys(text for row in self.rows for text in row.warnings)
-        return "".join(f"Warning: {text}\n" for text in texts).rstrip()
+        rows = table(header, [row.cells() for row in self.rows], width=100)
+        warnings = dict.fromkeys(text for row in self.rows for text in row.warnings)
+        return "\n".join([rows, *(f"Warning: {text}" for text in warnings)])
 
     def objections(self) -> str:
         """Why the plan cannot or must not be carried out, and what to do; "" if it can."""
@@ -358,6 +355,8 @@ def make_plan(
         if row.wants and not row.will_run:
             plan.refused.append(row)
     plan.problems += _problems(plan.rows)
+    for row in plan.rows:
+        row.warnings = _warnings(row)
     plan.rows += _dependents(plan.rows, others)
     return plan
 
@@ -437,15 +436,23 @@ def _problems(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.wants:
             step, run, todo = row.node.step, row.node.run, row.todo
-            run.warnings.clear()
             for source in step.sources(run):
                 problems += _problems_of_source(source, run, todo)
             problems += _problems_of_step(step, run, todo)
-            row.warnings = tuple(dict.fromkeys(run.warnings))
+            problems += permission_problems(row.node)
     if not problems:
         uses = [use for row in rows if row.will_run and (use := use_of(row.node, row.todo))]
         problems += space_problems(uses)
     return problems
+
+
+def _warnings(row: Row) -> list[str]:
+    """What is odd about the inputs of a step that has something to do; problems hide it."""
+    if not row.wants or row.status.state == BROKEN:
+        return []
+    found: list[str] = []
+    problems_of(lambda: found.extend(row.node.step.warnings(row.node.run, row.status.ids)))
+    return list(dict.fromkeys(found))
 
 
 def _problems_of_step(step: Step, run: Run, todo: Sequence[str]) -> list[str]:

@@ -49,10 +49,9 @@ def code_problems(
     files: Mapping[str, Sequence[Path]],
     contents: Mapping[str, str],
     codes: Codes,
-    *,
     flag: str,
 ) -> list[str]:
-    """Pictures with other values, and folders of pictures that show nothing of their images.
+    """Pictures with other values, and folders of masks that show nothing of their images.
 
     Args:
         run: the run.
@@ -61,18 +60,43 @@ def code_problems(
         codes: the values that they may have.
         flag: the flag that names their folder, for messages.
     """
-    known = {i: [codes.what, list(codes.allowed), contents[i]] for i in files}
-    items = {i: (codes, files[i]) for i in files}
-    desc = f"checking what {flag} names"
-    bad, notes = look_at_files(run, _look_at_codes, items, known, desc)
+    bad, values = _look(run, files, contents, codes, flag)
     if bad:
         (first, *others), count = bad.values(), len(files)
         more = f" So it is with {len(bad)} of {count} images." if others else ""
         return [f"{first}{more} Replace what is wrong, or choose another {flag}."]
+    text, agree = _disagreement(run, files, values) if codes.are_classes else ("", 0)
+    return [f"{text} Choose another {flag}."] if text and not agree else []
+
+
+def code_warnings(
+    run: "Run",
+    files: Mapping[str, Sequence[Path]],
+    contents: Mapping[str, str],
+    codes: Codes,
+    flag: str,
+) -> list[str]:
+    """Folders of masks that show little of their images; the arguments are the same."""
     if not codes.are_classes:
         return []
-    shown = {i: {int(word) for word in note.split(",")} - {0, VOID} for i, note in notes.items()}
-    return _agreement_problems(run, shown, next(iter(files.values()), [Path()])[0].parent, flag)
+    _, values = _look(run, files, contents, codes, flag)
+    text, agree = _disagreement(run, files, values)
+    return [text] if text and agree else []
+
+
+def _look(
+    run: "Run",
+    files: Mapping[str, Sequence[Path]],
+    contents: Mapping[str, str],
+    codes: Codes,
+    flag: str,
+) -> tuple[dict[str, str], dict[str, set[int]]]:
+    """Image id -> what is wrong with its pictures; of the others, the values that they hold."""
+    known = {i: [codes.what, list(codes.allowed), contents[i]] for i in files}
+    items = {i: (codes, files[i]) for i in files}
+    desc = f"checking what {flag} names"
+    bad, notes = look_at_files(run, _look_at_codes, items, known, desc)
+    return bad, {i: {int(word) for word in note.split(",")} for i, note in notes.items()}
 
 
 def _look_at_codes(item: tuple[Codes, Sequence[Path]]) -> str:
@@ -98,22 +122,19 @@ def _in_words(values: Sequence[int]) -> str:
     return f"{f'{firsts[0]} to {firsts[-1]}' if is_run else ', '.join(map(str, firsts))} and {last}"
 
 
-def _agreement_problems(
-    run: "Run", shown: Mapping[str, set[int]], folder: Path, flag: str
-) -> list[str]:
-    """A problem if no mask shows a class that its image's tags name, a warning if few do."""
-    tags = _tags(run, list(shown))
-    agree = [i for i, tagged in tags.items() if shown[i] & tagged]
-    if len(tags) < ENOUGH_IMAGES or 2 * len(agree) >= len(tags):
-        return []
-    text = (
-        f"{folder}: the masks of {len(agree)} of {len(tags)} images show a class that their tags "
+def _disagreement(
+    run: "Run", files: Mapping[str, Sequence[Path]], values: Mapping[str, set[int]]
+) -> tuple[str, int]:
+    """What to say if few masks show a class that their image's tags name, and how many do."""
+    tags = _tags(run, list(values))
+    agree = sum(bool(values[i] & tagged) for i, tagged in tags.items())
+    if len(tags) < ENOUGH_IMAGES or 2 * agree >= len(tags):
+        return "", agree
+    folder = next(iter(files.values()))[0].parent
+    return (
+        f"{folder}: the masks of {agree} of {len(tags)} images show a class that their tags "
         "name. Are these other pictures, or masks of other images or another numbering?"
-    )
-    if not agree:
-        return [f"{text} Choose another {flag}."]
-    run.warn(text)
-    return []
+    ), agree
 
 
 def masks_for_saliency(run: "Run", ids: Sequence[str]) -> list[str]:

@@ -345,7 +345,7 @@ class Runner:
         """Enter a result into the scores, and how it was made into run.json."""
         node, result = row.node, outcome.result
         if row.warnings:
-            result["warnings"] = list(row.warnings)
+            result["warnings"] = row.warnings
         record = row.status.record if isinstance(node.step, ScoringStep) else None
         ScoreFile.of(node.run.config).put(node.key, result, record)
         assert self._files is not None

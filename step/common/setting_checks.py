@@ -1,10 +1,12 @@
 """Settings that only the dataset, the disk or the machine show to be wrong."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from misc.config import Config
+from misc.config import DataSettings
 from misc.workspace import ImageFolder
 from step.artefacts import MADE_SALIENCY
 from step.common.checks import problems_of
@@ -13,6 +15,9 @@ from step.common.scorefile import SCORES_NAME
 from step.graph import Artefact, ImageFiles, Node, all_artefacts
 from step.run import NOTES, PANELS_FOLDER, Run
 from voc12.classes import class_indices
+from voc12.text import is_there
+
+LISTS = ("train_list", "train_aug_list", "val_list", "infer_list", "chainer_eval_set")
 
 DATASET_FOLDERS = (
     "JPEGImages", "Annotations", "SegmentationClass", "SegmentationClassAug", "ImageSets",
@@ -34,6 +39,7 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
         elif path.is_dir():
             problems.append(f"--{artefact.flag} {path} is a folder. Name a file in it.")
         problems += _parent_problems(artefact.flag, path)
+    problems += _list_problems(run)
     names = {name for node in nodes for name in node.step.own_settings()}
     if "eval_classes" in names:
         wanted = run.config.eval_classes
@@ -42,6 +48,17 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
     if "crf" in names:
         problems += _crf_problems(run)
     return problems + _list_problems(run)
+
+
+def _list_problems(run: Run) -> list[str]:
+    """Lists that were named and do not exist, also those that these steps would not read."""
+    named = [
+        value
+        for field in dataclasses.fields(DataSettings)
+        if field.name in LISTS and (value := getattr(run.config, field.name)) != field.default
+    ]
+    missing = [name for name in named if not is_there(run.dataset.list_path(name))]
+    return [problem for name in missing for problem in problems_of(partial(run.split, name))]
 
 
 def _dataset_problems(run: Run, flag: str, path: Path) -> list[str]:
@@ -79,15 +96,6 @@ def _own_file_problems(run: Run, artefact: Artefact, path: Path) -> list[str]:
     if place is None:
         return []
     return [f"--{artefact.flag} {path}: {place} is for the {kept[place]}. Choose another path."]
-
-
-def _list_problems(run: Run) -> list[str]:
-    """A list that somebody named and that is not there, though this run may not read it."""
-    name = run.config.train_list
-    path = run.dataset.list_path(name)
-    if name == Config.train_list or path.exists():
-        return []
-    return [f"--train_list {name}: there is no list {path}. Leave it out, or write it."]
 
 
 def _real(path: Path) -> Path:
