@@ -55,6 +55,8 @@ from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
 
+BOARD = "tensorboard"  # below --out_dir
+
 NodesOf = Callable[[Run], list[Node]]
 
 
@@ -282,8 +284,10 @@ def run(
     config = run_arguments(parser.parse_args(words), words)
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
     paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
-    paths |= {"log": config.log_path, "panels": config.out_dir / PANELS_FOLDER}
-    return RunResult(ScoreFile.of(config).content, paths)
+    paths |= {"log": config.log_path}
+    return RunResult(
+        ScoreFile.of(config).content, paths | {"panels": config.out_dir / PANELS_FOLDER}
+    )
 
 
 def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
@@ -386,6 +390,7 @@ def run_nodes(
         UserError: for the user's mistakes; all problems of the inputs are in one message.
     """
     # Not before a run asks for them: they load torch, and --help shall not wait for it.
+    from step.common.board import write_board
     from step.common.demo import comparison_table, demo_nodes
     from step.common.runner import DONE, Runner, results_table
 
@@ -425,12 +430,12 @@ def run_nodes(
             run.save_notes()
             text = (is_demo and comparison_table(config)) or results_table(outcomes)
             sys.stdout.write(f"\n{text}\n")
+            steps = all_steps()
+            nodes = demo_nodes(run, steps) if is_demo else [n for s in steps for n in s.nodes(run)]
             if any(outcome.node.step.has_panels for outcome in outcomes):
-                steps = all_steps()
-                _write_panels(
-                    run,
-                    demo_nodes(run, steps) if is_demo else [n for s in steps for n in s.nodes(run)],
-                )
+                _write_panels(run, nodes)
+            if config.tensorboard:
+                write_board(run, nodes, config.out_dir / PANELS_FOLDER)
             if places := _places(run, runner.nodes):
                 sys.stdout.write(f"\n{places}\n")
     finally:
@@ -459,6 +464,8 @@ def _places(run: Run, nodes: Iterable[Node]) -> str:
         "scores": ScoreFile.of(run.config).path,
         "contact sheets": run.config.out_dir / PANELS_FOLDER,
     }
+    if run.config.tensorboard:
+        places["TensorBoard: tensorboard --logdir"] = run.config.out_dir / BOARD
     there = {name: path for name, path in places.items() if path is not None and path.exists()}
     width = max(map(len, there), default=0)
     return "\n".join(f"{name.ljust(width)}  {path}" for name, path in there.items())

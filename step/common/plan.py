@@ -202,8 +202,7 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     begun = weights.begun()
     resumes = begun is not None and record.is_made_like(begun)
     left = () if begun is None else (_left_over(weights.training),)
-    length = step.length(node.run, len(ids))
-    notes = (RESUMES, length) if resumes else (*left, length)
+    notes = (RESUMES,) if resumes else left
     earlier = weights.record()
     if weights.exists() and earlier is not None:
         why = _changes(node, record, earlier, parts)
@@ -213,8 +212,9 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     if begun is not None and not resumes:
         changes = _changes(node, record, begun, parts)
         why = tuple(each._replace(text=f"stopped training: {each.text}") for each in changes)
-        return Status(STALE, why, ids, ids, anew=True, record=record, notes=(length,))
-    return Status(MISSING, (), ids, ids, record=record, notes=notes)
+        return Status(STALE, why, ids, ids, anew=True, record=record)
+    length = step.length(node.run, len(ids))
+    return Status(MISSING, (), ids, ids, record=record, notes=(*notes, length))
 
 
 def _status_of_scores(node: Node, step: ScoringStep) -> Status:

@@ -21,6 +21,7 @@ from misc.workspace import (
     remove_partial_files,
     write_json,
 )
+from step.common.board import ShownCurve, board_of
 from step.common.disk import announce_use
 from step.common.plan import CURRENT, DUE, MISSING, STALE, Plan, Row, Status, make_plan, status_of
 from step.common.runfile import DONE, KEPT, SKIPPED, RunFiles
@@ -101,6 +102,7 @@ class Runner:
         if out_dir.is_dir() and not self.run.is_only_planned:
             self._lock_out_dir()
             remove_partial_files(out_dir)
+            remove_partial_files(self.run.notes)
         for node in (*self.nodes, *self._other_nodes()):
             artefact = node.step.writes
             if artefact is None or not artefact.stored(node.run).is_half_replaced():
@@ -319,16 +321,11 @@ class Runner:
         learning = step.make(Work(run, list(order.todo), weights=weights), **step.arguments(run))
         updates = step.updates(run, len(order.todo))
         logger.info("%s: %d updates, %d images each", node.title, updates, learning.plan.batch_size)
-        if step.has_few_updates(run, len(order.todo)):
-            logger.warning(
-                "%s: with fewer than %d updates expect little. --preset small takes more, of "
-                "smaller batches; or give more epochs or smaller batches yourself.",
-                node.title,
-                step.few_updates,
-            )
         checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
         path = weights.training / weights.beside(CURVE).name
-        curve = TrainingCurve(path) if runtime.is_main else None
+        curve = None
+        if runtime.is_main:
+            curve = ShownCurve(path, board_of(node)) if config.tensorboard else TrainingCurve(path)
         trained = train(runtime, learning, checkpoints, desc=node.title, curve=curve)
         self._stop = trained.stop
         if runtime.is_main:
