@@ -138,9 +138,11 @@ def make_parser(*, is_short: bool = False) -> Parser:
         if not step.runs_with:
             unasked = "yes" if step.is_default else "no; yes in the demo" if step.in_demo else "no"
             unasked += f"; yes with {step.comes_with}" if step.comes_with else ""
+            short = [f"--{step.name}"] * step.ends_every_run
             steps.add_argument(
-                f"--{step.name}_pass", type=parse_bool, nargs="?", const=True, default=None,
-                metavar="yes|no", help=f"{step.help} (default: {unasked})",
+                f"--{step.name}_pass", *short, type=parse_bool, nargs="?", const=True, default=None,
+                dest=f"{step.name}_pass", metavar="yes|no",
+                help=f"{step.help} (default: {unasked})",
             )  # fmt: skip
     for settings in (*SHARED_SETTINGS, *step_settings()):
         add_flags(parser, settings, is_short=is_short)
@@ -201,6 +203,11 @@ def requested_steps(
     return [step for step in all_steps() if (step.runs_with or step.name) in chosen]
 
 
+def closing_steps(passes: Mapping[str, bool]) -> list[Step]:
+    """The steps at the end of every run, unless they are switched off."""
+    return [step for step in all_steps() if step.ends_every_run and passes.get(step.name, True)]
+
+
 def step_of(name: str, flag: str) -> Step:
     """The step of that name.
 
@@ -235,7 +242,7 @@ class RunResult:
     Attributes:
         scores: the content of scores.json, an object for each step.
         paths: flag of a result, such as `sem_seg_out_dir`, -> where it lies; `scores`, `run`,
-            `log`, `panels`.
+            `log`, `report`, `panels`.
     """
 
     scores: dict[str, Any]
@@ -284,10 +291,9 @@ def run(
     config = run_arguments(parser.parse_args(words), words)
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
     paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
-    paths |= {"log": config.log_path}
-    return RunResult(
-        ScoreFile.of(config).content, paths | {"panels": config.out_dir / PANELS_FOLDER}
-    )
+    paths |= {"log": config.log_path, "report": config.out_dir / "report" / "index.html"}
+    paths |= {"panels": config.out_dir / PANELS_FOLDER}
+    return RunResult(ScoreFile.of(config).content, paths)
 
 
 def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
@@ -331,10 +337,12 @@ def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
         chosen = steps if first is None else with_followers(run, first, steps)
         if not chosen:
             raise UserError("No step is left to run. Look at --steps, --from and --NAME_pass no.")
+        chosen = [*chosen, *(step for step in closing_steps(passes) if step not in chosen)]
         if is_demo:
             from step.common.demo import demo_nodes
 
-            return demo_nodes(run, chosen)
+            # Its variants come before what shows them.
+            return sorted(demo_nodes(run, chosen), key=lambda node: node.step.ends_every_run)
         return [node for step in chosen for node in step.nodes(run)]
 
     if is_demo and args.plan and not args.voc12_root.exists():
@@ -425,7 +433,8 @@ def run_nodes(
             outcomes = list(runner.execute())
             if not runtime.is_main:
                 return
-            if all(outcome.what != DONE for outcome in outcomes):
+            made = (each for each in outcomes if not each.node.step.ends_every_run)
+            if all(outcome.what != DONE for outcome in made):
                 logger.info("Nothing to do.")
             run.save_notes()
             text = (is_demo and comparison_table(config)) or results_table(outcomes)

@@ -281,6 +281,7 @@ class Step(ABC):
         unrecorded: settings that `make` gets, but that its recorded result does not depend on.
         has_panels: whether contact sheets are drawn after it; a comparison has pictures of its own.
         is_only_for_others: not made where the steps that read it have nothing to do.
+        ends_every_run: it runs after whatever --steps and --from name; `--NAME no` switches it off.
     """
 
     name: ClassVar[str]
@@ -294,6 +295,7 @@ class Step(ABC):
     unrecorded: ClassVar[tuple[str, ...]] = ()
     has_panels: ClassVar[bool] = True
     is_only_for_others: ClassVar[bool] = False
+    ends_every_run: ClassVar[bool] = False
     writes: Artefact | None = None
     make: ClassVar[Callable[..., Any]]
 
@@ -438,6 +440,16 @@ class ScoringStep(Step):
     """
 
     is_always_due: ClassVar[bool] = False
+    make: ClassVar[Callable[..., dict[str, Any]]]
+
+
+class ShowingStep(Step):
+    """A step that shows what the others made: always due, and nothing of it stands in the scores.
+
+    `make(work, *, settings...)` runs in the main process alone and returns what `describe` tells.
+    """
+
+    has_panels: ClassVar[bool] = False
     make: ClassVar[Callable[..., dict[str, Any]]]
 
 

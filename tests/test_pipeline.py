@@ -61,7 +61,7 @@ def test_every_step_leaves_its_files_and_no_other(finished_run: Run) -> None:
         "cam": [f"{i}.npy" for i in IDS],
         "cam_vis": [f"{i}.png" for i in IDS],
         "boundary_label": [f"{i}.png" for i in IDS],
-        "walk": [f"{i}.npy" for i in IDS],
+        "walk": [*(f"{i}.npy" for i in IDS), "boundary"],  # pictures, for people
         "sem_seg": [f"{i}{suffix}.png" for i in IDS for suffix in ("", "_crf")],
         "panels": ["2007_000001.png", "2007_000008.png"],
     }

@@ -21,7 +21,16 @@ from step.common.disk import permission_problems, space_problems, use_of
 from step.common.results import Planned
 from step.common.scorefile import ScoreFile
 from step.common.table import table
-from step.graph import ImageStep, Node, ScoringStep, Source, Step, TrainingStep, all_artefacts
+from step.graph import (
+    ImageStep,
+    Node,
+    ScoringStep,
+    ShowingStep,
+    Source,
+    Step,
+    TrainingStep,
+    all_artefacts,
+)
 from step.run import Run
 
 CURRENT, MISSING, STALE, DUE = "current", "missing", "stale", "due"
@@ -85,6 +94,9 @@ def status_of(node: Node) -> Status:
     step, run = node.step, node.run
     if reason := step.why_off(run):
         return Status(OFF, (Why(reason),))
+    if isinstance(step, ShowingStep):
+        ids = step.images(run)
+        return Status(DUE, (), ids, ids)
     if isinstance(step, ScoringStep):
         return _status_of_scores(node, step)
     if isinstance(step, TrainingStep):

@@ -35,6 +35,7 @@ from step.graph import (
     ImageStep,
     Node,
     ScoringStep,
+    ShowingStep,
     TrainingStep,
     Work,
     all_steps,
@@ -172,7 +173,7 @@ class Runner:
         others = [
             node
             for node in self._other_nodes()
-            if not (isinstance(node.step, ScoringStep) and node.step.is_always_due)
+            if not (isinstance(node.step, ShowingStep) or _is_always_due(node))
         ]
         overwrite = self.run.config.overwrite
         self.plan = make_plan(self.nodes, others, overwrite, self._redo().done())
@@ -344,7 +345,8 @@ class Runner:
         if row.warnings:
             result["warnings"] = row.warnings
         record = row.status.record if isinstance(node.step, ScoringStep) else None
-        ScoreFile.of(node.run.config).put(node.key, result, record)
+        if not isinstance(node.step, ShowingStep):
+            ScoreFile.of(node.run.config).put(node.key, result, record)
         assert self._files is not None
         how = {
             "seconds": outcome.seconds,
@@ -356,6 +358,10 @@ class Runner:
         self._files.note(node, DONE, how)
         if row.is_forced:
             self._redo().add(node)
+
+
+def _is_always_due(node: Node) -> bool:
+    return isinstance(node.step, ScoringStep) and node.step.is_always_due
 
 
 class Redo:
