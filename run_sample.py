@@ -50,12 +50,12 @@ from step.artefacts import has_exact_masks
 from step.common.runfile import command_line, path_of
 from step.common.scorefile import ScoreFile
 from step.graph import Node, Step, all_artefacts, all_steps, full_config_class, step_settings
-from step.run import NOTES, Run
+from step.run import NOTES, PANELS_FOLDER, Run
 from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
 
-PANELS, BOARD = "panels", "tensorboard"  # below --out_dir
+BOARD = "tensorboard"  # below --out_dir
 
 NodesOf = Callable[[Run], list[Node]]
 
@@ -192,6 +192,12 @@ def requested_steps(
     else:
         named = {step_of(name, "--steps").name for name in names}
         chosen = {name for name in named if switched.get(name, True)}
+        if named and not chosen:
+            flags = " ".join(f"--{name}_pass no" for name in known if name in named)
+            raise UserError(
+                f"--steps {','.join(names)} asks for what {flags} switches off: no step is left to "
+                "run. Leave out one of the two."
+            )
         if not named:
             raise UserError(f"--steps names no step. The steps are {', '.join(known)}.")
     return [step for step in all_steps() if (step.runs_with or step.name) in chosen]
@@ -286,7 +292,8 @@ def run(
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
     paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
     paths |= {"log": config.log_path, "report": config.out_dir / "report" / "index.html"}
-    return RunResult(ScoreFile.of(config).content, paths | {"panels": config.out_dir / PANELS})
+    paths |= {"panels": config.out_dir / PANELS_FOLDER}
+    return RunResult(ScoreFile.of(config).content, paths)
 
 
 def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
@@ -437,7 +444,7 @@ def run_nodes(
             if any(outcome.node.step.has_panels for outcome in outcomes):
                 _write_panels(run, nodes)
             if config.tensorboard:
-                write_board(run, nodes, config.out_dir / PANELS)
+                write_board(run, nodes, config.out_dir / PANELS_FOLDER)
             if places := _places(run, runner.nodes):
                 sys.stdout.write(f"\n{places}\n")
     finally:
@@ -464,7 +471,7 @@ def _places(run: Run, nodes: Iterable[Node]) -> str:
         places[name + variant] = node.step.place(node.run)
     places |= {
         "scores": ScoreFile.of(run.config).path,
-        "contact sheets": run.config.out_dir / PANELS,
+        "contact sheets": run.config.out_dir / PANELS_FOLDER,
     }
     if run.config.tensorboard:
         places["TensorBoard: tensorboard --logdir"] = run.config.out_dir / BOARD

@@ -186,8 +186,8 @@ def test_too_little_disk_space_is_said_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**6))
     text = said(run(voc, tmp_path / "out"))
-    assert "the CAMs of 8 images need" in text
-    assert "Free some space or choose another --cam_out_dir" in text
+    assert "the classifier's weights and the state of their training need" in text
+    assert "Free some space or choose another --cam_weights_name" in text
 
 
 def spoil_cams(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
