@@ -259,7 +259,7 @@ def test_folders_that_must_not_be_written_into_are_told_in_the_plan(
     assert "2 problems, and nothing was started" in refused.stderr
     for flag in flags:
         word = flag.replace("=", " ")
-        assert f"{word}: {closed} must not be written into. Change its" in refused.stderr
+        assert f"{word}: {closed} cannot be written into. Change its" in refused.stderr
     assert not (tmp_path / "out" / "weights").exists()
 
 
