@@ -1,12 +1,14 @@
 """The course of a training as CSV: readable while it runs, and whole after any stop."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from misc.workspace.whole_files import atomic_write
 
 CURVE_HEADER = "update,epoch,loss,learning_rate"
+ROW = re.compile(rb"(\d+),\d+,[^,]+,[^,]+")
 AddRow = Callable[[int, int, float, float], None]
 
 
@@ -31,7 +33,9 @@ class TrainingCurve:
             what adds a row.
         """
         lines = self.path.read_bytes().split(b"\n")[1:-1] if self.path.exists() else []
-        kept = [line for line in lines if int(line.split(b",")[0]) <= updates]
+        # A machine that lost its power may leave other bytes than were written.
+        rows = (ROW.fullmatch(line) for line in lines)
+        kept = [row[0] for row in rows if row and int(row[1]) <= updates]
         with atomic_write(self.path) as file:
             file.write(b"\n".join([CURVE_HEADER.encode(), *kept, b""]))
         with open(self.path, "ab", buffering=0) as growing:
