@@ -26,7 +26,7 @@ def source_version(root: Path = ROOT) -> str:
 
 def _git(root: Path, *words: str) -> str:
     """What git says; "" where it fails, or is not installed."""
-    command = ["git", "-C", str(root), *words]
+    command = ["git", "--no-optional-locks", "-C", str(root), *words]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=GIT_SECONDS

@@ -36,7 +36,13 @@ from step.common.checks import (
 from step.common.plugged import LABEL_CODES, Codes, codes_of_masks, masks_for_saliency
 from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Colours, Drawer, ImageFiles, Source, Tile, Weights
-from voc12.decoded import look_at_mask, look_at_photograph, look_at_saliency, notes_on_photographs
+from voc12.decoded import (
+    are_soft,
+    look_at_mask,
+    look_at_photograph,
+    look_at_saliency,
+    notes_on_photographs,
+)
 from voc12.files import CRF_SUFFIX, VocDataset
 from voc12.image_labels import few_classes_note, no_classes_problem
 from voc12.picture_sizes import IMAGE, MASK, SALIENCY, PictureSizes, Size, sizes_of
@@ -178,6 +184,22 @@ class SaliencyMaps(Source):
         damaged, _ = look_at_pictures(run, look_at_saliency, paths, contents, self.name)
         problems += shorten(list(damaged.values()), "maps")
         return problems or (masks_for_saliency(run, there) if self._is_yours(made) else [])
+
+    def softness(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """What to say where hardly a pixel of maps of yours is 0, and 0 alone is background."""
+        made = self.made(run)
+        if made is None or not self._is_yours(made) or run.setting("sal_bg_thres") > 0:
+            return []
+        dataset, maps = run.dataset, sizes_of(run.dataset, SALIENCY)
+        paths = _fitting(dataset, maps, made.not_planned(ids))
+        contents = self.contents(run, list(paths))
+        _, looks = look_at_pictures(run, look_at_saliency, paths, contents, self.name)
+        if not are_soft(looks.values()):
+            return []
+        return [
+            "The saliency maps are soft: hardly a pixel is exactly 0, so hardly any counts as "
+            "background. Pass --sal_bg_thres 0.1 unless you mean that."
+        ]
 
     def path(self, run: "Run") -> Path | None:
         return run.dataset.saliency_root

@@ -397,6 +397,7 @@ class TrainingStep(Step):
 
     Attributes:
         few_updates: with fewer updates than these expect little: a warning says so.
+        epochs_flag: the setting that makes a training longer.
         tables: ending of each CSV that a training keeps beside its weights -> its first line.
     """
 
@@ -406,6 +407,7 @@ class TrainingStep(Step):
     writes: Weights
     make: ClassVar[Callable[..., "Learning"]]
     few_updates: ClassVar[int] = 0
+    epochs_flag: ClassVar[str]
 
     @abstractmethod
     def updates(self, run: "Run", num_images: int) -> int:
@@ -420,10 +422,11 @@ class TrainingStep(Step):
         """Those of its sources, which list stands in for train_aug, and a training too short."""
         told = super().warnings(run, ids) + run.train_notes
         if self.updates(run, len(ids)) < self.few_updates:
+            preset = "Take --preset small, or more" if run.config.preset != "small" else "Take more"
             told.append(
                 f"{self.name} has only {self.length(run, len(ids))} to learn from {len(ids)} "
-                f"images; below {self.few_updates} expect little. --preset small takes more, in "
-                "smaller batches; so do more epochs."
+                f"images; below {self.few_updates} expect little. {preset} epochs "
+                f"(--{self.epochs_flag})."
             )
         return told
 

@@ -1,6 +1,6 @@
 """Boundary labels from confident regions and saliency maps: what the boundary network learns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,6 +67,10 @@ class MakeBoundaryLabel(ImageStep):
 
     def images(self, run: "Run") -> list[str]:
         return run.train_ids
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Those of its sources, and maps that never say `background`."""
+        return super().warnings(run, ids) + SALIENCY_MAPS.softness(run, ids)
 
     def make(
         self,

@@ -53,7 +53,8 @@ class TrainBes(TrainingStep):
     help = "train the boundary network"
     writes = BES_WEIGHTS
     flags = Settings
-    few_updates = 60
+    few_updates = 40
+    epochs_flag = "bes_num_epoches"
 
     def runs_unasked(self, config: Config) -> bool:
         return has_walk(config)

@@ -84,6 +84,7 @@ class TrainCam(TrainingStep):
     writes = CAM_WEIGHTS
     flags = Settings
     few_updates = 60
+    epochs_flag = "cam_num_epoches"
 
     def images(self, run: "Run") -> list[str]:
         return run.train_ids
@@ -169,7 +170,8 @@ class TrainCam(TrainingStep):
 
         def share_of_loss(network: "nn.Module", batch: "Batch") -> "Tensor":
             scores, tags = _class_scores(network, batch)
-            return _summed_loss(scores, tags) / plan.batch_size
+            images = run.runtime.sum_over_processes(scores.new_tensor(float(len(scores))))
+            return _summed_loss(scores, tags) / images
 
         def after_epoch(epoch: int) -> None:
             if len(val_crops):

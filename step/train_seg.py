@@ -146,6 +146,8 @@ class TrainSeg(TrainingStep):
             )
         return told
 
+    epochs_flag = "seg_iters"
+
     def updates(self, run: "Run", num_images: int) -> int:
         return run.setting("seg_iters")
 

@@ -26,9 +26,14 @@ from misc.errors import UserError, some_images
 from misc.images import PNG_ONLY, read_mask
 from misc.log import progress
 from misc.runtime import WorkerPool, available_cpus
-from misc.saliency import normalize_by_max, read_saliency
 from voc12.classes import VOC_CLASSES, read_class_names
-from voc12.decoded import look_at_photograph, notes_on_photographs
+from voc12.decoded import (
+    BLACK,
+    are_soft,
+    look_at_photograph,
+    look_at_saliency,
+    notes_on_photographs,
+)
 from voc12.files import IMAGE_SUFFIXES, VocDataset
 from voc12.image_labels import class_ids_of, find_tags_source, no_classes_problem, read_tags
 from voc12.lists import TRAIN_AUG, VAL, check_ids, is_voc12, split_ids, val_ids_if_any
@@ -50,7 +55,6 @@ TRAIN = "train"
 FEW = 300  # images that one process looks at before others have started
 NO_SCORES = ["--eval_cam_pass no", "--eval_walk_pass no", "--eval_sem_seg_pass no"]
 WITHOUT_MAPS = "--saliency make"  # what the command says where there are none
-SOFT_BELOW = 0.1  # of a map's maximum: what `--sal_bg_thres 0.1` takes for background
 
 
 class Item(NamedTuple):
@@ -70,16 +74,14 @@ class Look:
         image_id: the image.
         problems: IMAGE, SALIENCY or MASK -> why it cannot be decoded.
         note: what is odd about the photograph, as `look_at_photograph` says it.
-        is_black: the saliency map is; None without a sound one.
-        is_soft: most of the map's background is not exactly 0.
+        saliency: what `look_at_saliency` says of the map; None without a sound one.
         mask_ids: class ids in the mask, void left out; None without a sound one.
     """
 
     image_id: str
     problems: dict[str, str] = field(default_factory=dict)
     note: str = ""
-    is_black: bool | None = None
-    is_soft: bool = False
+    saliency: str | None = None
     mask_ids: frozenset[int] | None = None
 
 
@@ -92,10 +94,7 @@ def look_at(item: Item) -> Look:
         look.problems[IMAGE] = error.message
     try:
         if item.saliency is not None:
-            saliency = read_saliency(item.saliency)
-            background = saliency[normalize_by_max(saliency) <= SOFT_BELOW]
-            look.is_black = not saliency.any()
-            look.is_soft = background.size > 0 and float((background == 0).mean()) < 0.5
+            look.saliency = look_at_saliency(item.saliency)
     except UserError as error:
         look.problems[SALIENCY] = error.message
     try:
@@ -391,19 +390,19 @@ def _check_saliency(
     report.problems += fit_problems(dataset, maps, ids, "Saliency map", remedy)
     report.problems += _undecodable(SALIENCY, looks, ids)
     of_ids = set(ids)
-    seen = [look for look in looks if look.image_id in of_ids and look.is_black is not None]
+    seen = [look for look in looks if look.image_id in of_ids and look.saliency is not None]
     missing = [i for i in ids if not dataset.saliency_path(i).exists()]
     found = (
         f"{len(seen)} sound maps of {len(ids)} images of train_aug in {dataset.saliency_root.name}"
     )
     if missing:
         found += f", {len(missing)} missing"
-    if black := [look.image_id for look in seen if look.is_black]:
+    if black := [look.image_id for look in seen if look.saliency == BLACK]:
         found += f"; all black: {some_images(black)}"
         with_class = [i for i in black if tags.get(i)]
         if with_class:
             found += f", of which {len(with_class)} with a class"
-    if sum(look.is_soft for look in seen) * 2 > len(seen) - len(black):
+    if are_soft(look.saliency or "" for look in seen):
         found += "; soft maps: hardly a pixel is exactly 0"
         report.flags.append("--sal_bg_thres 0.1")
     report.rows["saliency"] = found

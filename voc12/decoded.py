@@ -1,6 +1,6 @@
 """What only decoding a dataset's pictures shows: damage, unknown classes, what is worth knowing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from misc.codes import VOID
 from misc.errors import UserError, some_images
 from misc.images import DECODING_ERRORS, open_picture, read_image, read_mask
-from misc.saliency import read_saliency
+from misc.saliency import normalize_by_max, read_saliency
 
 ROTATED, CUT_OFF = "rotated", "cut off"
+BLACK, SOFT = "black", "soft"
+SOFT_BELOW = 0.1  # of a map's maximum: what `--sal_bg_thres 0.1` takes for background
 EXIF_ORIENTATION = 0x0112
 FILL, FILLED = 128, 8  # what a JPEG decoder puts for blocks that are not there; their side
 
@@ -40,11 +42,23 @@ def look_at_photograph(path: Path) -> str:
 def look_at_saliency(path: Path) -> str:
     """Decode a saliency map.
 
+    Returns:
+        BLACK if it is 0 everywhere; SOFT if most of its background is not exactly 0; else "".
+
     Raises:
         UserError: if it cannot be decoded.
     """
-    read_saliency(path)
-    return ""
+    saliency = read_saliency(path)
+    if not saliency.any():
+        return BLACK
+    background = saliency[normalize_by_max(saliency) <= SOFT_BELOW]
+    return SOFT if background.size and float((background == 0).mean()) < 0.5 else ""
+
+
+def are_soft(looks: Iterable[str]) -> bool:
+    """Whether most saliency maps are, of those that are not black, by what was said of each."""
+    colours = [look for look in looks if look != BLACK]
+    return 2 * colours.count(SOFT) > len(colours)
 
 
 def read_class_mask(path: Path, num_classes: int) -> NDArray[np.uint8]:

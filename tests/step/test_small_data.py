@@ -27,7 +27,7 @@ def test_a_classifier_that_learnt_nothing_is_named(tiny_dataset: Path, tmp_path:
     assert "AT CHANCE LEVEL: loss" in finished.stdout
     assert "train_cam: 4 updates, 4 images each" in finished.stderr
     (warning,) = result["warnings"]
-    assert "below 60 expect little. --preset small takes more" in warning
+    assert "below 60 expect little. Take --preset small, or more epochs (--cam" in warning
     assert "train_cam: the classifier is at chance level: it names" in finished.stderr
     assert "--cam_num_epoches" in finished.stderr
 

@@ -294,14 +294,14 @@ def test_an_image_alone_is_looked_at_as_it_is(tmp_path: Path) -> None:
     Image.fromarray(levels).save(saliency)
     write_palette_png(mask, np.array([[0, 255, 3, 7]] * 4, np.uint8))
     look = look_at(Item("a", photograph, saliency, mask))
-    assert (look.problems, look.note, look.is_black, look.is_soft) == ({}, "", False, False)
+    assert (look.problems, look.note, look.saliency) == ({}, "", "")
     assert look.mask_ids == {3, 7}
     Image.fromarray(np.maximum(levels, 1)).save(saliency)
-    assert look_at(Item("a", photograph, saliency, None)).is_soft
+    assert look_at(Item("a", photograph, saliency, None)).saliency == "soft"
     Image.fromarray(levels * 0).save(saliency)
-    assert look_at(Item("a", photograph, saliency, None)).is_black
+    assert look_at(Item("a", photograph, saliency, None)).saliency == "black"
     nothing = look_at(Item("a", photograph, None, None))
-    assert (nothing.is_black, nothing.mask_ids) == (None, None)
+    assert (nothing.saliency, nothing.mask_ids) == (None, None)
 
 
 @pytest.mark.slow
