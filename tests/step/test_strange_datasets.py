@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[Spoil, tuple[str, ...], str]] = {
     "mask's pixels": (spoil_pixels(MASK), (), f"Cannot read the mask {{}}/{MASK}: broken data"),
     "map's pixels": (spoil_pixels(SALIENCY), (), f"Cannot read the saliency map {{}}/{SALIENCY}"),
     "photograph's pixels": (photograph_as_png, (), "Cannot read the image {}/JPEGImages/2007_0"),
-    "class to learn": (augmented(show_class(AUG, 21)), TO_SEG, f"{{}}/{AUG} holds 21, which a mask of 20"),
+    "class to learn": (augmented(show_class(AUG, 21)), TO_SEG, f"{{}}/{AUG} holds 21, which a mask"),
     "mode to learn": (augmented(mode(AUG, "LA")), TO_SEG, f"{{}}/{AUG} has mode LA: a mask is a"),
     "pixels to learn": (augmented(spoil_pixels(AUG)), TO_SEG, f"Cannot read the mask {{}}/{AUG}"),
 }  # fmt: skip
@@ -200,7 +200,7 @@ SEEDS = ("--seed=18446744073709551616", "--seg_seeds=1,99999999999999999999999")
     ("flags", "message"),
     [
         (SEEDS[:1], f"{SEEDS[0].replace('=', ' ')}: a seed is at most 2^63 - 1"),
-        (SEEDS[1:], "--seg_seeds 1,1e+23: a seed is at most 2^63 - 1"),
+        (SEEDS[1:], "--seg_seeds 1,99999999999999999999999: a seed is at most 2^63 - 1"),
         (["--steps=make_cams"], "--steps: unknown step make_cams. Did you mean make_cam"),
         (
             ["--from=eval_sem"],
