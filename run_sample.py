@@ -50,12 +50,10 @@ from step.artefacts import has_exact_masks
 from step.common.runfile import command_line, path_of
 from step.common.scorefile import ScoreFile
 from step.graph import Node, Step, all_artefacts, all_steps, full_config_class, step_settings
-from step.run import NOTES, PANELS_FOLDER, Run
+from step.run import BOARD_FOLDER, NOTES, PANELS_FOLDER, REPORT_FOLDER, Run
 from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
-
-BOARD = "tensorboard"  # below --out_dir
 
 NodesOf = Callable[[Run], list[Node]]
 
@@ -291,7 +289,7 @@ def run(
     config = run_arguments(parser.parse_args(words), words)
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
     paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
-    paths |= {"log": config.log_path, "report": config.out_dir / "report" / "index.html"}
+    paths |= {"log": config.log_path, "report": config.out_dir / REPORT_FOLDER / "index.html"}
     paths |= {"panels": config.out_dir / PANELS_FOLDER}
     return RunResult(ScoreFile.of(config).content, paths)
 
@@ -476,7 +474,7 @@ def _places(run: Run, nodes: Iterable[Node]) -> str:
         "contact sheets": run.config.out_dir / PANELS_FOLDER,
     }
     if run.config.tensorboard:
-        places["TensorBoard: tensorboard --logdir"] = run.config.out_dir / BOARD
+        places["TensorBoard: tensorboard --logdir"] = run.config.out_dir / BOARD_FOLDER
     there = {name: path for name, path in places.items() if path is not None and path.exists()}
     width = max(map(len, there), default=0)
     return "\n".join(f"{name.ljust(width)}  {path}" for name, path in there.items())

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-PANELS_FOLDER = "panels"  # below --out_dir: contact sheets
-NOTES = ".sbe"  # folder below --out_dir for caches, and for the lock that marks a run
+# Folders below --out_dir: contact sheets; the page; what TensorBoard shows; caches, and the lock
+# that marks a run.
+PANELS_FOLDER, REPORT_FOLDER, BOARD_FOLDER, NOTES = "panels", "report", "tensorboard", ".sbe"
 
 
 @dataclass(frozen=True)

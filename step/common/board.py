@@ -14,12 +14,12 @@ import imageio.v3 as iio
 
 from misc.workspace import AddRow, TrainingCurve, content_digest, read_json, write_json
 from step.graph import CURVE, Node, TrainingStep
-from step.run import Run
+from step.run import BOARD_FOLDER, Run
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-FOLDER, SHEETS, SOURCES_NAME = "tensorboard", "contact_sheets", "sources.json"
+SHEETS, SOURCES_NAME = "contact_sheets", "sources.json"
 NUM_SHEETS = 4
 SECONDS_A_FLUSH = 10
 PACKAGE = "tensorboard"
@@ -55,7 +55,7 @@ class ShownCurve(TrainingCurve):
 
 def board_of(node: Node) -> Path:
     """The folder of a training's curves for TensorBoard."""
-    return node.run.config.out_dir / FOLDER / node.key
+    return node.run.config.out_dir / BOARD_FOLDER / node.key
 
 
 def write_board(run: Run, nodes: Iterable[Node], sheets: Path) -> None:
@@ -77,7 +77,7 @@ def write_board(run: Run, nodes: Iterable[Node], sheets: Path) -> None:
                     for name, path in there.items():
                         _show_table(writer, name, path)
     paths = sorted(sheets.glob("*.png"))[:NUM_SHEETS]
-    folder = run.config.out_dir / FOLDER / SHEETS
+    folder = run.config.out_dir / BOARD_FOLDER / SHEETS
     if paths and _is_news(folder, paths):
         with _writer(folder) as writer:
             for path in paths:

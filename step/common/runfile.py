@@ -52,6 +52,11 @@ def _is_of_a_run(content: object) -> bool:
     )
 
 
+def _is_timed(how: Mapping[str, Any]) -> bool:
+    """True for the entry of a step that was made, with its times as `RunFiles` writes them."""
+    return all(isinstance(how.get(name), float) for name in (SECONDS, "images_per_second"))
+
+
 def path_of(out_dir: Path) -> Path:
     """Where run.json of an output folder lies."""
     return out_dir / "run.json"
@@ -129,7 +134,7 @@ class RunFiles:
         steps = self._files[node.run.config.out_dir]["steps"]
         how = steps.get(node.key, {}) if made is None else made
         steps[node.key] = {**how, STATE: state}
-        if SECONDS in how:
+        if _is_timed(how):
             self._made.setdefault(node.step.name, {})[node.key] = how
 
     def _write(self, folder: Path) -> None:

@@ -8,7 +8,7 @@ from misc.errors import UserError
 from misc.workspace import Record, digest, read_json, read_memory, write_json
 from step import STEPS
 
-SCORES_NAME = "scores.json"
+SCORES_NAME, RECORDS_NAME = "scores.json", "scores.settings.json"
 OF = "of"  # in a record: the fingerprint of the result that it speaks of
 
 
@@ -36,7 +36,7 @@ class ScoreFile:
     @property
     def records_path(self) -> Path:
         """Where the records lie."""
-        return self.path.with_name(f"{self.path.stem}.settings.json")
+        return self.path.with_name(RECORDS_NAME)
 
     def step(self, name: str) -> dict[str, Any]:
         """The result of the step when it last ran; empty if it never did."""

@@ -13,9 +13,9 @@ from step.artefacts import MADE_SALIENCY
 from step.common.board import package_problem
 from step.common.checks import problems_of
 from step.common.runfile import path_of
-from step.common.scorefile import SCORES_NAME
+from step.common.scorefile import RECORDS_NAME, SCORES_NAME
 from step.graph import Artefact, ImageFiles, Node, all_artefacts
-from step.run import NOTES, PANELS_FOLDER, Run
+from step.run import BOARD_FOLDER, NOTES, PANELS_FOLDER, REPORT_FOLDER, Run
 from voc12.classes import class_indices
 from voc12.text import is_there
 
@@ -86,7 +86,10 @@ def _own_file_problems(run: Run, artefact: Artefact, path: Path) -> list[str]:
     config = run.config
     kept = {
         config.out_dir / SCORES_NAME: "scores",
+        config.out_dir / RECORDS_NAME: "records of scores",
         config.out_dir / PANELS_FOLDER: "contact sheets",
+        config.out_dir / REPORT_FOLDER: "page of the run",
+        config.out_dir / BOARD_FOLDER: "curves of TensorBoard",
         path_of(config.out_dir): "report of the run",
         config.log_path: "log",
         config.out_dir / NOTES: "notes",

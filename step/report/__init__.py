@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from step.graph import ShowingStep, Work
+from step.run import REPORT_FOLDER
 
 if TYPE_CHECKING:
     from step.run import Run
@@ -28,7 +29,7 @@ class Report(ShowingStep):
         return folder_problems(self.place(run))
 
     def place(self, run: "Run") -> Path:
-        return run.config.out_dir / "report"
+        return run.config.out_dir / REPORT_FOLDER
 
     def make(self, work: Work) -> dict[str, Any]:
         """Make what is missing of the small pictures, and write the page.

@@ -19,6 +19,7 @@ from step.common.scores import spread
 from step.graph import full_config_class
 from step.report.gallery import RECORD_NAME, Cells, counts_of
 from step.report.page import FACTS_NAME, MADE_BY, copy_file, may_hold, write_page
+from step.run import REPORT_FOLDER
 
 Facts = dict[str, Any]
 NAME = re.compile(r"[^=/\\]{1,40}")
@@ -103,7 +104,7 @@ def _runs_of(texts: Sequence[str]) -> list[ReportOf]:
         name, equals, place = text.partition("=")
         if not equals or not NAME.fullmatch(name):
             name, place = "", text
-        folder = Path(place) / "report"
+        folder = Path(place) / REPORT_FOLDER
         path = folder / FACTS_NAME
         if not path.is_file():
             raise UserError(

@@ -113,6 +113,18 @@ def test_what_an_earlier_run_says_of_a_kept_step_may_be_anything(
     assert "unknown: scores.json was changed" in done.stdout
 
 
+def test_how_long_steps_took_may_be_anything(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    said = json.loads((out_dir / "run.json").read_text())
+    for times in ({"seconds": 1.5}, {"seconds": "long", "images_per_second": None}):
+        entries = {name: {"state": "done"} | times for name in said["steps"]}
+        put(out_dir / "run.json", json.dumps(said | {"steps": entries}))
+        done = run(tiny_dataset, out_dir, "--steps=eval_cam,eval_sem_seg", "--overwrite=all")
+        assert done.status == 0, done.stderr
+
+
 def test_a_file_of_somebody_else_is_not_taken_for_scores(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:

@@ -45,6 +45,8 @@ def test_so_it_is_with_the_usual_places(tiny_dataset: Path, places: Path) -> Non
         ("out_dir", "{tmp}/data/Sal/new", "{root}/Sal belongs to the dataset"),
         ("cam_weights_name", "{out}/scores.json", "scores.json is for the scores"),
         ("sem_seg_out_dir", "{out}/panels", "panels is for the contact sheets"),
+        ("cam_out_dir", "{out}/report/x", "report is for the page of the run"),
+        ("cam_vis_dir", "{out}/tensorboard", "tensorboard is for the curves of TensorBoard"),
         ("cam_weights_name", "{out}/sample_train_eval.log", ".log is for the log"),
         ("cam_vis_dir", "{out}/.sbe/x", ".sbe is for the notes"),
         (

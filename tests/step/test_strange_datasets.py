@@ -173,8 +173,7 @@ REFUSED: dict[str, tuple[Spoil, tuple[str, ...], str]] = {
     "mask's pixels": (spoil_pixels(MASK), (), f"Cannot read the mask {{}}/{MASK}: broken data"),
     "map's pixels": (spoil_pixels(SALIENCY), (), f"Cannot read the saliency map {{}}/{SALIENCY}"),
     "photograph's pixels": (photograph_as_png, (), "Cannot read the image {}/JPEGImages/2007_0"),
-    "class to learn": (augmented(show_class(AUG, 21)), TO_SEG,
-                       f"{{}}/{AUG} holds 21, which a mask of 20 classes does not"),
+    "class to learn": (augmented(show_class(AUG, 21)), TO_SEG, f"{{}}/{AUG} holds 21, which"),
     "mode to learn": (augmented(mode(AUG, "LA")), TO_SEG, f"{{}}/{AUG} has mode LA: a mask is a"),
     "pixels to learn": (augmented(spoil_pixels(AUG)), TO_SEG, f"Cannot read the mask {{}}/{AUG}"),
 }  # fmt: skip
