@@ -36,15 +36,7 @@ from step.common.checks import (
 from step.common.plugged import LABEL_CODES, Codes, codes_of_masks, masks_for_saliency
 from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Colours, Drawer, ImageFiles, Source, Tile, Weights
-from voc12.decoded import (
-    CUT_OFF,
-    ROTATED,
-    cut_off_note,
-    look_at_mask,
-    look_at_photograph,
-    look_at_saliency,
-    rotated_note,
-)
+from voc12.decoded import look_at_mask, look_at_photograph, look_at_saliency, notes_on_photographs
 from voc12.files import CRF_SUFFIX, VocDataset
 from voc12.image_labels import few_classes_note, no_classes_problem
 from voc12.picture_sizes import IMAGE, MASK, SALIENCY, PictureSizes, Size, sizes_of
@@ -85,15 +77,8 @@ class Photographs(Source):
 
     def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
         """Photographs that viewers rotate, and those that seem to be cut off."""
-        _, notes = self._look(run, ids)
-        odd = {
-            word: [i for i, note in notes.items() if word in note] for word in (ROTATED, CUT_OFF)
-        }
-        told = [
-            rotated_note(odd[ROTATED], len(ids)) if odd[ROTATED] else "",
-            cut_off_note(odd[CUT_OFF], len(ids)) if odd[CUT_OFF] else "",
-        ]
-        return [text for text in told if text]
+        _, looks = self._look(run, ids)
+        return notes_on_photographs(looks)
 
     def _look(self, run: "Run", ids: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         """What is wrong with these photographs, and what is worth knowing of the others."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from misc.workspace.whole_files import atomic_write
 
 CURVE_HEADER = "update,epoch,loss,learning_rate"
-ROW = re.compile(rb"(\d+),\d+,[^,]+,[^,]+")
+ROW = re.compile(rb"(?P<update>\d{1,18}),\d+,[^,]+,[^,]+")
 AddRow = Callable[[int, int, float, float], None]
 
 
@@ -27,15 +27,15 @@ class TrainingCurve:
     def growing(self, updates: int) -> Iterator[AddRow]:
         """Begin the file, or keep of it what belongs to the first so many updates.
 
-        What came after the checkpoint that a training resumes from comes again.
+        What came after the checkpoint that a training resumes from comes again. What is no row is
+        left out.
 
         Yields:
             what adds a row.
         """
         lines = self.path.read_bytes().split(b"\n")[1:-1] if self.path.exists() else []
-        # A machine that lost its power may leave other bytes than were written.
-        rows = (ROW.fullmatch(line) for line in lines)
-        kept = [row[0] for row in rows if row and int(row[1]) <= updates]
+        rows = filter(None, map(ROW.fullmatch, lines))
+        kept = [row[0] for row in rows if int(row["update"]) <= updates]
         with atomic_write(self.path) as file:
             file.write(b"\n".join([CURVE_HEADER.encode(), *kept, b""]))
         with open(self.path, "ab", buffering=0) as growing:
