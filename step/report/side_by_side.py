@@ -164,14 +164,19 @@ def _step_words(row: Facts) -> str:
 
 
 def _over_seeds(runs: Sequence[ReportOf]) -> list[Facts]:
-    """Runs that only differ in their seeds: mean, deviation and interval of each score."""
-    groups: dict[str, list[int]] = {}
+    """Runs that only differ in their seeds: mean, deviation and interval of each score.
+
+    Of runs with one seed the first counts: the others are no further samples.
+    """
+    groups: dict[str, dict[str, int]] = {}
     for place, run in enumerate(runs):
-        without_seed = {name: value for name, value in run.settings.items() if name != "seed"}
-        groups.setdefault(digest(without_seed), []).append(place)
+        settings = run.settings
+        seed = str(settings.pop("seed", None))
+        groups.setdefault(digest(settings), {}).setdefault(seed, place)
     columns = _score_columns(runs)
     found = []
-    for places in groups.values():
+    for group in groups.values():
+        places = list(group.values())
         if len(places) > 1:
             scores = []
             for column in columns:

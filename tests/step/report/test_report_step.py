@@ -95,6 +95,8 @@ def test_the_curves_of_the_trainings_are_shown(reported: Run) -> None:
     assert list(curves) == ["cam", "bes"]
     assert curves["cam"]["update"] == [1, 2, 3, 4]
     assert all(loss > 0 for loss in curves["bes"]["loss"])
+    page = (reported.out_dir / "report" / "index.html").read_text()
+    assert page.count(">update</text>") == 4  # loss and rate of two networks
 
 
 def test_nothing_is_made_twice(tiny_dataset: Path, out_dir: Path) -> None:

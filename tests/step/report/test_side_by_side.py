@@ -74,6 +74,18 @@ def test_runs_that_only_differ_in_the_seed_have_a_mean_and_students_interval(
     assert score["high"] == pytest.approx(0.5 + 4.3027 * 0.1 / 3**0.5, abs=1e-5)
 
 
+def test_a_seed_counts_once(tmp_path: Path) -> None:
+    folders = [
+        str(write_report(tmp_path / name, {"x": RIGHT}, seed=seed, miou=miou))
+        for name, seed, miou in (("a", 0, 0.4), ("b", 1, 0.6), ("again", 1, 0.6))
+    ]
+    assert main([*folders[:1], *folders[2:], f"--to={tmp_path / 'two'}"]) == 0
+    assert main([*folders, f"--to={tmp_path / 'three'}"]) == 0
+    (group,) = compared(tmp_path / "three")["seeds"]
+    assert group["runs"] == ["a", "b"]
+    assert group["scores"] == compared(tmp_path / "two")["seeds"][0]["scores"]
+
+
 def test_the_images_that_gained_most_come_first(tmp_path: Path) -> None:
     first = write_report(tmp_path / "a", {"x": RIGHT, "y": WRONG, "z": RIGHT, "only a": RIGHT})
     second = write_report(tmp_path / "b", {"x": WRONG, "y": RIGHT, "z": RIGHT})
