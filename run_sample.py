@@ -4,17 +4,21 @@ python run_sample.py --data_root DIR       every step
 python run_sample.py --demo                every step on a drawn dataset
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import difflib
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from misc.command_line import INTERRUPTED, USER_MISTAKE
+from misc.command_line import USER_MISTAKE, run_as_program, stopped
 from misc.config import (
     OVERWRITE_ALL,
     OVERWRITE_NOTHING,
@@ -30,29 +34,26 @@ from misc.config import (
     parse_bool,
     parse_names,
 )
-from misc.errors import MENDABLE, UserError, with_remedy
+from misc.errors import UserError, failure_in_words
 from misc.log import setup_logging
 from misc.runtime import (
     RUN_LOST,
     PeerLost,
     ReportedByMain,
-    Terminated,
-    end_process,
     make_runtime,
     prepare_workers,
-    terminable,
     watched_peers,
 )
+from misc.signals import stoppable
 from misc.workspace import RunLocks
 from step.artefacts import has_exact_masks
+from step.common.runfile import command_line, path_of
 from step.common.scorefile import ScoreFile
 from step.graph import Node, Step, all_artefacts, all_steps, full_config_class, step_settings
 from step.run import NOTES, Run
 from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
-
-TERMINATED = 143
 
 NodesOf = Callable[[Run], list[Node]]
 
@@ -200,7 +201,9 @@ def step_of(name: str, flag: str) -> Step:
     """
     known = {step.name: step for step in all_steps() if not step.runs_with}
     if name not in known:
-        raise UserError(f"{flag}: unknown step {name}. The steps are {', '.join(known)}.")
+        close = difflib.get_close_matches(name, known, n=2)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UserError(f"{flag}: unknown step {name}.{hint} The steps are {', '.join(known)}.")
     return known[name]
 
 
@@ -223,8 +226,8 @@ class RunResult:
 
     Attributes:
         scores: the content of scores.json, an object for each step.
-        paths: flag of a result, such as `sem_seg_out_dir`, -> where it lies; `scores`, `log`,
-            `panels`.
+        paths: flag of a result, such as `sem_seg_out_dir`, -> where it lies; `scores`, `run`,
+            `log`, `panels`.
     """
 
     scores: dict[str, Any]
@@ -270,14 +273,19 @@ def run(
     words += ["--plan"] * plan + ["--demo"] * demo
     parser = make_parser()
     parser.raises = True
-    config = run_arguments(parser.parse_args(words))
+    config = run_arguments(parser.parse_args(words), words)
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
-    paths |= {"scores": ScoreFile.of(config).path, "log": config.log_path}
+    paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
+    paths |= {"log": config.log_path}
     return RunResult(ScoreFile.of(config).content, paths | {"panels": config.out_dir / "panels"})
 
 
-def run_arguments(args: argparse.Namespace) -> Config:
+def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
     """Run what parsed flags ask for, and return the configuration.
+
+    Args:
+        args: the parsed flags.
+        words: the flags as they were typed.
 
     Raises:
         UserError: for the user's mistakes.
@@ -334,7 +342,7 @@ def run_arguments(args: argparse.Namespace) -> Config:
     prepare_workers(config.num_workers)
     if is_demo and not args.plan:
         _draw(config)
-    run_nodes(config, nodes_of, is_only_planned=args.plan, is_demo=is_demo)
+    run_nodes(config, nodes_of, words, is_only_planned=args.plan, is_demo=is_demo)
     return config
 
 
@@ -359,7 +367,12 @@ def _draw(config: Config) -> None:
 
 
 def run_nodes(
-    config: Config, nodes_of: NodesOf, *, is_only_planned: bool = False, is_demo: bool = False
+    config: Config,
+    nodes_of: NodesOf,
+    words: Sequence[str],
+    *,
+    is_only_planned: bool = False,
+    is_demo: bool = False,
 ) -> None:
     """Plan the steps, run them, and report the results.
 
@@ -367,7 +380,7 @@ def run_nodes(
         UserError: for the user's mistakes; all problems of the inputs are in one message.
     """
     # Not before a run asks for them: they load torch, and --help shall not wait for it.
-    from step.common.demo import comparison_table
+    from step.common.demo import comparison_table, demo_nodes
     from step.common.runner import DONE, Runner, results_table
 
     runtime = make_runtime(config.device, config.precision, config.num_workers)
@@ -390,36 +403,42 @@ def run_nodes(
         runner.lock()
         setup_logging(config.log_path)
         logger.info("%s\n", plan.table())
+        runner.write_begin(command_line(words, runtime.world_size))
         run.save_notes()
 
     try:
-        runtime.on_main(prepare)
-        if is_only_planned:
-            return
-        outcomes = list(runner.execute())
-        if not runtime.is_main:
-            return
-        if all(outcome.what != DONE for outcome in outcomes):
-            logger.info("Nothing to do.")
-        run.save_notes()
-        scores = ScoreFile.of(config)
-        text = (is_demo and comparison_table(scores)) or results_table(outcomes)
-        sys.stdout.write(f"\n{text}\n")
-        if any(outcome.node.step.has_panels for outcome in outcomes):
-            _write_panels(run)
-        if places := _places(run, runner.nodes):
-            sys.stdout.write(f"\n{places}\n")
+        with stoppable():
+            runtime.on_main(prepare)
+            if is_only_planned:
+                return
+            outcomes = list(runner.execute())
+            if not runtime.is_main:
+                return
+            if all(outcome.what != DONE for outcome in outcomes):
+                logger.info("Nothing to do.")
+            run.save_notes()
+            text = (is_demo and comparison_table(config)) or results_table(outcomes)
+            sys.stdout.write(f"\n{text}\n")
+            if any(outcome.node.step.has_panels for outcome in outcomes):
+                steps = all_steps()
+                _write_panels(
+                    run,
+                    demo_nodes(run, steps) if is_demo else [n for s in steps for n in s.nodes(run)],
+                )
+            if places := _places(run, runner.nodes):
+                sys.stdout.write(f"\n{places}\n")
     finally:
+        runner.write_end()
         runner.unlock()
 
 
-def _write_panels(run: Run) -> None:
+def _write_panels(run: Run, nodes: Iterable[Node]) -> None:
     from step.common.panels import write_panels
 
     try:
-        write_panels(run, run.config.panels)
+        write_panels(run, nodes, run.config.panels)
     except UserError as error:  # the run is done and reported: a picture is no reason to fail
-        logger.warning("Some contact sheets (--panels) were not written: %s", error.message)
+        logger.warning("Contact sheets (--panels) were not written: %s", error.message)
 
 
 def _places(run: Run, nodes: Iterable[Node]) -> str:
@@ -444,35 +463,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     setup_logging(None)
     try:
-        with terminable(), watched_peers():
-            run_arguments(args)
+        with watched_peers():
+            run_arguments(args, sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt as error:
+        return stopped(error)
     except PeerLost as error:
         logger.error("%s", error)
         return RUN_LOST
     except ReportedByMain:
         return USER_MISTAKE
-    except UserError as error:
-        logger.error("%s", error.message)
-        return USER_MISTAKE
-    except OSError as error:
-        if error.errno not in MENDABLE:
+    except Exception as error:
+        message = failure_in_words(error)
+        if message is None:
             raise
-        logger.error("%s", with_remedy(error))
+        logger.error("%s", message)
         return USER_MISTAKE
-    except KeyboardInterrupt as error:
-        return _stopped(error)
     return 0
 
 
-def _stopped(error: KeyboardInterrupt) -> int:
-    """Say that the run was stopped, and return the exit status."""
-    by = ""
-    if isinstance(error, Terminated):
-        torchrun = ", which torchrun also sends when another process ended" * ("RANK" in os.environ)
-        by = f" by SIGTERM{torchrun}"
-    logger.warning("Stopped%s. Run the same command again to resume.", by)
-    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-
-
 if __name__ == "__main__":
-    end_process(main())
+    run_as_program(main)

@@ -1,6 +1,6 @@
 """Pictures for people: palettes, overlays and contact sheets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ _HEAT_ANCHORS = np.array(
     [(10, 7, 35), (75, 12, 107), (137, 34, 106), (199, 62, 76), (239, 112, 33), (250, 178, 26),
      (252, 255, 164)]
 )  # fmt: skip
+GRAY_LEGEND: list[tuple[str, Colour]] = [("0", (0, 0, 0)), ("1", (255, 255, 255))]
 _PAPER, _INK, _FRAME = (255, 255, 255), (33, 37, 41), (206, 212, 218)
 _GAP, _FONT_SIZE, _TITLE_HEIGHT, _SWATCH, _SWATCH_GAP = 12, 15, 24, 14, 6
 
@@ -97,6 +98,19 @@ def class_legend(names: Mapping[int, str]) -> list[tuple[str, Colour]]:
     """Legend entries of masks: class id -> name, such as {0: "background"}, in VOC colours."""
     palette = voc_palette().tolist()
     return [(name, tuple(palette[index])) for index, name in names.items()]
+
+
+def heat_legend() -> list[tuple[str, Colour]]:
+    """Legend entries of four heats."""
+    values = np.array([[0.25, 0.5, 0.75, 1.0]])
+    colours = colour_heat(values)[0].tolist()
+    return [(f"{v:g}", tuple(c)) for v, c in zip(values[0].tolist(), colours, strict=True)]
+
+
+def boundary_label_legend(codes: Collection[int]) -> list[tuple[str, Colour]]:
+    """Legend entries of these codes of boundary labels."""
+    of_codes = zip(BOUNDARY_LABEL_COLOURS, BOUNDARY_LABEL_LEGEND, strict=True)
+    return [entry for code, entry in of_codes if code in codes]
 
 
 def make_panel(

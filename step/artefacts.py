@@ -5,6 +5,7 @@ A result that no other step reads is declared in the module of the step that wri
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from misc.cam_files import CONTIGUOUS, cam_file_bytes
 from misc.config import SALIENCY_FLAG, Config
+from misc.errors import UserError
 from misc.images import read_mask
 from misc.saliency import read_saliency
 from misc.visualize import (
@@ -23,11 +25,28 @@ from misc.visualize import (
     overlay_mask,
 )
 from misc.workspace import Identity, ImageFolder, digest
-from step.common.checks import fit_problems, image_problems, problems_of, shorten
+from step.common.checks import (
+    fit_problems,
+    image_problems,
+    look_at_pictures,
+    misfits,
+    problems_of,
+    shorten,
+)
 from step.common.results import CamReader, CamsMade, ImagesMade
-from step.graph import Drawer, ImageFiles, Source, Tile, Weights
+from step.graph import Colours, Drawer, ImageFiles, Source, Tile, Weights
+from voc12.decoded import (
+    CUT_OFF,
+    ROTATED,
+    cut_off_note,
+    look_at_mask,
+    look_at_photograph,
+    look_at_saliency,
+    rotated_note,
+)
 from voc12.files import CRF_SUFFIX, VocDataset
-from voc12.picture_sizes import MASK, SALIENCY, Size, sizes_of
+from voc12.image_labels import few_classes_note, no_classes_problem
+from voc12.picture_sizes import IMAGE, MASK, SALIENCY, PictureSizes, Size, sizes_of
 
 if TYPE_CHECKING:
     from step.run import Run
@@ -60,7 +79,28 @@ class Photographs(Source):
         return run.content_of(self.name, ids, run.dataset.image_path)
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
-        return image_problems(run.dataset, ids)
+        damaged, _ = self._look(run, ids)
+        return image_problems(run.dataset, ids) + shorten(list(damaged.values()), "images")
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Photographs that viewers rotate, and those that seem to be cut off."""
+        _, notes = self._look(run, ids)
+        odd = {
+            word: [i for i, note in notes.items() if word in note] for word in (ROTATED, CUT_OFF)
+        }
+        told = [
+            rotated_note(odd[ROTATED], len(ids)) if odd[ROTATED] else "",
+            cut_off_note(odd[CUT_OFF], len(ids)) if odd[CUT_OFF] else "",
+        ]
+        return [text for text in told if text]
+
+    def _look(self, run: "Run", ids: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """What is wrong with these photographs, and what is worth knowing of the others."""
+        sizes = sizes_of(run.dataset, IMAGE)
+        sound = [i for i in ids if not isinstance(sizes[i], str)]
+        paths = {i: sizes.path_of(i) for i in sound}
+        contents = self.own(run, sound)
+        return look_at_pictures(run, look_at_photograph, paths, contents, self.name)
 
     def drawer(self, run: "Run") -> Drawer:
         return lambda image_id, image: [Tile(image_id, image)]
@@ -90,7 +130,14 @@ class Tags(Source):
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
         texts = problems_of(lambda: run.tags)
-        return shorten([line for text in texts for line in text.splitlines()], "tags")
+        if not texts and not any(shown.any() for shown in run.tags.values()):
+            texts = no_classes_problem(run.tags, run.train_ids, run.config.train_aug_list)
+        return [line for text in texts for line in text.splitlines()]
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Many images without a class."""
+        note = few_classes_note(run.tags, ids)
+        return [note] if note else []
 
 
 class SaliencyMaps(Source):
@@ -133,8 +180,12 @@ class SaliencyMaps(Source):
             "Put maps of the images' sizes there, pass --sal_root, have maps made by --saliency "
             "make, or run with --saliency none."
         )
-        there = made.not_planned(ids)
-        return fit_problems(dataset, sizes_of(dataset, SALIENCY), there, "Saliency map", remedy)
+        there, maps = made.not_planned(ids), sizes_of(dataset, SALIENCY)
+        problems = fit_problems(dataset, maps, there, "Saliency map", remedy)
+        paths = _fitting(dataset, maps, there)
+        contents = self.contents(run, list(paths))
+        damaged, _ = look_at_pictures(run, look_at_saliency, paths, contents, self.name)
+        return problems + shorten(list(damaged.values()), "maps")
 
     def path(self, run: "Run") -> Path | None:
         return run.dataset.saliency_root
@@ -148,6 +199,26 @@ class SaliencyMaps(Source):
     @staticmethod
     def _is_yours(made: ImagesMade) -> bool:
         return made.planned is None and made.record is None
+
+
+def _fitting(dataset: VocDataset, maps: PictureSizes, ids: Sequence[str]) -> dict[str, Path]:
+    """Image id -> its map, of those whose map is sound as far as its header tells."""
+    unfit = {image_id for image_id, _ in misfits(dataset, maps, ids)}
+    return {i: maps.path_of(i) for i in ids if i not in unfit}
+
+
+def mask_problems(run: "Run", paths: Mapping[str, Path], contents: Mapping[str, str]) -> list[str]:
+    """Masks that cannot be decoded, or that show classes which the dataset has not.
+
+    Args:
+        run: the run.
+        paths: image id -> mask.
+        contents: image id -> fingerprint of its content.
+    """
+    number = run.dataset.num_classes
+    look = partial(look_at_mask, num_classes=number)
+    damaged, _ = look_at_pictures(run, look, paths, contents, "masks", number)
+    return shorten(list(damaged.values()), "masks")
 
 
 @dataclass(frozen=True)
@@ -185,7 +256,9 @@ class ExactMasks(Source):
         sizes = sizes_of(run.dataset, MASK)
         if self.with_augmented or self.prefers_augmented:
             sizes = type(sizes)(lambda image_id: self.mask_path(run, image_id), sizes.formats)
-        return fit_problems(run.dataset, sizes, ids, "Mask", self.remedy)
+        problems = fit_problems(run.dataset, sizes, ids, "Mask", self.remedy)
+        paths = _fitting(run.dataset, sizes, ids)
+        return problems + mask_problems(run, paths, self.own(run, list(paths)))
 
     def drawer(self, run: "Run") -> Drawer:
 
@@ -255,7 +328,7 @@ class CamFiles(ImageFiles):
             cams = made.reader(made.files([image_id])[image_id], size, "high_res")
             pairs = zip(cams.class_ids.tolist(), cams.high_res, strict=True)
             return [
-                Tile(f"{title} {names[class_id - 1]}", overlay_heat(image, cam), [class_id])
+                Tile(f"{title} {names[class_id - 1]}", overlay_heat(image, cam), Colours.HEAT)
                 for class_id, cam in pairs
             ]
 
@@ -310,7 +383,9 @@ class ClassifierWeights(Weights):
 
 
 def _saliency_tiles(title: str, path: Path) -> list[Tile]:
-    return [Tile(title, colour_gray(read_saliency(path)))] if path.exists() else []
+    if not path.exists():
+        return []
+    return [Tile(title, colour_gray(read_saliency(path)), Colours.GRAY)]
 
 
 def _draw_regions(folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
@@ -318,14 +393,17 @@ def _draw_regions(folder: ImageFolder, image_id: str, image: Image) -> list[Tile
     if not path.exists():
         return []
     mask = read_mask(path)
-    return [Tile("confident regions", colour_mask(mask), np.unique(mask).tolist())]
+    values = np.unique(mask).tolist()
+    return [Tile("confident regions", colour_mask(mask), Colours.CLASSES, values)]
 
 
 def _draw_labels(folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
     path = folder.file(image_id)
     if not path.exists():
         return []
-    return [Tile("boundary label", colour_boundary_label(read_mask(path)))]
+    codes = read_mask(path)
+    picture, values = colour_boundary_label(codes), np.unique(codes).tolist()
+    return [Tile("boundary label", picture, Colours.BOUNDARY_LABEL, values)]
 
 
 def draw_masks(title: str, folder: ImageFolder, image_id: str, image: Image) -> list[Tile]:
@@ -337,7 +415,10 @@ def draw_masks(title: str, folder: ImageFolder, image_id: str, image: Image) -> 
 
 def _mask_tile(title: str, image: Image, path: Path) -> Tile:
     mask = read_mask(path)
-    return Tile(title, overlay_mask(image, mask), np.unique(mask).tolist())
+    if mask.shape != image.shape[:2]:
+        raise UserError(f"{path} and the photograph differ in size.")
+    values = np.unique(mask[mask > 0]).tolist()  # background stays clear
+    return Tile(title, overlay_mask(image, mask), Colours.CLASSES, values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,8 +435,11 @@ class BoundaryWeights(Weights):
             return None
         from step.common.predict import boundary_predictor
 
-        predict = boundary_predictor(run)
-        return lambda image_id, image: [Tile("boundary", colour_gray(predict(image)))]
+        # Theirs, whatever this run would train.
+        record = None if self.file(run).is_foreign() else self.file(run).record()
+        backbone = run.config.backbone if record is None else record.settings["backbone"]
+        predict = boundary_predictor(run, backbone)
+        return lambda image_id, image: [Tile("boundary", colour_gray(predict(image)), Colours.GRAY)]
 
 
 PHOTOGRAPHS = Photographs()

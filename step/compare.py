@@ -3,6 +3,11 @@
 python -m step.compare A B C --data_root DIR --split val --to DIR
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import re
 import string
@@ -13,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from misc.command_line import exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.metrics import interval, miou_of_counts, resampled_mious
 from misc.workspace import write_json
@@ -25,6 +30,7 @@ from step.common.mask_scores import (
     MaskFolder,
     ScoredSplit,
     add_flags,
+    demand_own_results,
     headline,
     note_on_ignored,
     score_folders,
@@ -35,6 +41,7 @@ from voc12.files import CRF_SUFFIX
 
 WIDTH = 100
 COMPARE_NAME = "compare.json"
+PICTURES = SCORES_PICTURE, CLASSES_PICTURE = "scores", "classes"
 NAME = re.compile(r"[\w .+-]{1,40}")
 LETTERS = string.ascii_uppercase
 CLASSES_TABLE = 10  # folders whose columns fit beside the names of classes
@@ -46,6 +53,8 @@ def compare(args: argparse.Namespace) -> str:
     Raises:
         UserError: if a folder, the dataset or a card is not as it must be.
     """
+    names = [f"{stem}{suffix}" for stem in PICTURES for suffix in (".png", ".svg")]
+    demand_own_results(args.to, [COMPARE_NAME, *names], {"folders", "resamples"})
     split = ScoredSplit.of(args)
     folders = folders_of(args.masks, args.suffix, split.ids)
     cards = [read_card(folder.path, {}) for folder in folders]
@@ -189,12 +198,12 @@ def _write_pictures(
         "strict mIoU": dict(zip(names, mious, strict=True)),
         f"strict mIoU minus that of {names[0]}": dict(zip(names[1:], differences, strict=True)),
     }
-    write_intervals(to / "scores", panels)
+    write_intervals(to / SCORES_PICTURE, panels)
     iou = {
         name: {k: np.nan if value is None else value for k, value in each["iou"].items()}
         for name, each in zip(names, scores, strict=True)
     }
-    write_class_bars(to / "classes", iou, "IoU of classes")
+    write_class_bars(to / CLASSES_PICTURE, iou, "IoU of classes")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -229,4 +238,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

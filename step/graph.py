@@ -9,6 +9,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misc.config import Config, ResultPath, config_class, paths_class
-from misc.workspace import Identity, ImageFolder, WeightsFile
+from misc.workspace import CURVE_HEADER, Identity, ImageFolder, WeightsFile
 from step import STEPS
 from step.common.results import ImagesMade, Made, WeightsMade
 from voc12.picture_sizes import Size
@@ -26,14 +27,32 @@ if TYPE_CHECKING:
     from step.run import Run
 
 
+class Colours(Enum):
+    """What the colours of a picture stand for; a photograph's for nothing."""
+
+    CLASSES = "class ids"
+    BOUNDARY_LABEL = "codes of boundary labels"
+    HEAT = "0 to 1, dark violet to pale yellow"
+    GRAY = "0 to 1, black to white"
+
+
 class Tile(NamedTuple):
-    """A picture on a contact sheet, uint8 RGB (h,w,3), and the class ids whose colours it shows."""
+    """A picture on a contact sheet.
+
+    Attributes:
+        title: what stands above it.
+        picture: uint8 RGB (h,w,3).
+        colours: what its colours stand for; None for a photograph.
+        values: class ids or codes whose colours it shows.
+    """
 
     title: str
     picture: NDArray[np.uint8]
-    class_ids: Sequence[int] = ()
+    colours: Colours | None = None
+    values: Sequence[int] = ()
 
 
+CURVE = ".curve.csv"  # what follows a network's name in the CSV of its training
 Drawer = Callable[[str, NDArray[np.uint8]], list[Tile]]
 """Image id and photograph (H,W,3) -> what there is to show of that image."""
 
@@ -59,6 +78,10 @@ class Source(ABC):
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
         """What is missing or wrong of it for these images, each with a remedy."""
+        return []
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """What is odd about it for these images, but may be meant."""
         return []
 
     def path(self, run: "Run") -> Path | None:
@@ -300,6 +323,15 @@ class Step(ABC):
         """
         return []
 
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """What is odd about its inputs, but may be meant; it stands in the plan and in the scores.
+
+        Args:
+            run: the run.
+            ids: the images that it reads.
+        """
+        return [text for source in self.sources(run) for text in source.warnings(run, ids)]
+
     def describe(self, result: Mapping[str, Any]) -> str:
         """A result of its `make`, in one line."""
         return ""
@@ -349,11 +381,37 @@ class TrainingStep(Step):
     """A step that trains a network.
 
     `make(work, *, settings...)` builds network, batches and optimiser; the runner trains.
+
+    Attributes:
+        few_updates: with fewer updates than these, expect nothing: a warning says so.
+        tables: ending of each CSV that a training keeps beside its weights -> its first line.
     """
+
+    tables: ClassVar[Mapping[str, str]] = {CURVE: CURVE_HEADER}
 
     is_only_for_others: ClassVar[bool] = True
     writes: Weights
     make: ClassVar[Callable[..., "Learning"]]
+    few_updates: ClassVar[int] = 0
+
+    @abstractmethod
+    def updates(self, run: "Run", num_images: int) -> int:
+        """How many updates of the weights a whole training on so many images takes."""
+
+    def has_few_updates(self, run: "Run", num_images: int) -> bool:
+        """Whether so short a training is hardly worth its while."""
+        return self.updates(run, num_images) < self.few_updates
+
+    def length(self, run: "Run", num_images: int) -> str:
+        """How long a whole training is, for the plan."""
+        updates = self.updates(run, num_images)
+        told = f"{updates} update{'s' * (updates > 1)}"
+        is_short = self.has_few_updates(run, num_images)
+        return f"only {told}: too few (--preset small)" if is_short else told
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Those of its sources, and which list stands in for train_aug."""
+        return super().warnings(run, ids) + run.train_notes
 
     def describe(self, result: Mapping[str, Any]) -> str:
         start = result.get("initialisation")

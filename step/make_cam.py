@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from misc.cam_files import CAM_DTYPES, Cams, write_irn
 from misc.config import positive_numbers, setting
+from misc.runtime import read_ahead
 from misc.workspace import atomic_write
 from step.artefacts import CAM_WEIGHTS, CAMS, PHOTOGRAPHS, TAGS
 from step.graph import ImageStep, Work
@@ -73,9 +74,7 @@ class MakeCam(ImageStep):
     ) -> Iterator[None]:
         """Write the CAMs of `work.ids`."""
         import torch
-        from torch.utils.data import DataLoader
 
-        from misc.training import loader_options
         from net.cam import combine_scales
         from step.common.networks import trained_classifier
         from voc12.dataloader import ImagePyramids
@@ -83,7 +82,7 @@ class MakeCam(ImageStep):
         run, runtime = work.run, work.run.runtime
         classifier = trained_classifier(run, backbone).to(runtime.device).eval()
         images = ImagePyramids(run.dataset, work.ids, cam_scales)
-        for sample in DataLoader(images, batch_size=None, **loader_options(runtime)):
+        for sample in read_ahead(runtime, images, batch_size=None):
             class_ids = run.class_ids(sample["image_id"])
             with torch.no_grad(), runtime.accelerator.autocast():
                 maps = [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from misc.config import INPUT, NO_EFFECT, Config, plain, positive_numbers, setting
 from misc.images import image_size, read_image
-from misc.runtime import WorkerPool, is_accelerator
+from misc.runtime import WorkerPool, is_accelerator, read_ahead
 from misc.saliency import write_saliency
 from misc.workspace import Identity, ImageFolder, atomic_write, digest
 from step.artefacts import MADE_SALIENCY, PHOTOGRAPHS, TAGS
@@ -247,12 +247,8 @@ class Prediction(NamedTuple):
 
 def _predict(run: "Run", network: "SaliencyNetwork", ids: list[str]) -> Iterator[Prediction]:
     """Predictions for `ids`; worker processes read and prepare the photographs."""
-    from torch.utils.data import DataLoader
-
-    from misc.training import loader_options
-
-    inputs: Any = _Inputs(run.dataset, ids, network.recipe, network.size)
-    samples = iter(DataLoader(inputs, batch_size=None, **loader_options(run.runtime)))
+    inputs = _Inputs(run.dataset, ids, network.recipe, network.size)
+    samples = read_ahead(run.runtime, inputs, batch_size=None)
     while portion := list(islice(samples, network.batch)):
         maps = network.maps(np.stack([np.asarray(each["x"]) for each in portion]))
         for each, saliency in zip(portion, maps, strict=True):

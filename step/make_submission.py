@@ -10,7 +10,7 @@ from step.common.checks import problems_of
 from step.graph import ScoringStep, Source, Work
 from step.seg.inputs import images_to_segment
 from step.seg.results import BEST, LAST, VariantMasks, variants_of
-from voc12.submission import submission_suffix, write_submission
+from voc12.submission import is_submission, submission_suffix, write_submission
 
 if TYPE_CHECKING:
     from step.run import Run
@@ -38,11 +38,18 @@ class MakeSubmission(ScoringStep):
         return "" if run.setting("voc_submission") else "no --voc_submission"
 
     def problems(self, run: "Run", todo: Sequence[str]) -> list[str]:
-        return problems_of(lambda: submission_suffix(run.setting("voc_submission")))
+        if problems := problems_of(lambda: submission_suffix(run.setting("voc_submission"))):
+            return problems
+        paths = (_archive(run.setting("voc_submission"), each.name) for each in variants_of(run))
+        return [
+            f"--voc_submission: {path} is there, and is no submission. Choose another name."
+            for path in paths
+            if path.exists() and not is_submission(path)
+        ]
 
     def make(self, work: Work, *, voc_submission: Path) -> dict[str, Any]:
         """Write an archive of each variant's final masks."""
-        run, kind = work.run, submission_suffix(voc_submission)
+        run = work.run
         split = run.setting("make_seg_split")
         if Path(split).stem != "test":
             logger.warning("%s has masks of %s, not of test", voc_submission, split)
@@ -52,10 +59,7 @@ class MakeSubmission(ScoringStep):
             return image_size(dataset.image_path(image_id))
 
         for variant in variants_of(run):
-            ending = variant.name.removeprefix(LAST)
-            separator = "_" if ending.startswith(BEST) else ""
-            stem = voc_submission.name.removesuffix(kind)
-            path = voc_submission.with_name(f"{stem}{separator}{ending}{kind}")
+            path = _archive(voc_submission, variant.name)
             folder = variant.folder
             masks = {i: folder.file(i, folder.suffixes[-1]) for i in work.ids}
             write_submission(path, masks, size_of, dataset.num_classes)
@@ -64,3 +68,10 @@ class MakeSubmission(ScoringStep):
 
     def describe(self, result: Mapping[str, Any]) -> str:
         return ", ".join(result["archives"])
+
+
+def _archive(path: Path, variant: str) -> Path:
+    """Where the archive of a variant goes."""
+    kind, ending = submission_suffix(path), variant.removeprefix(LAST)
+    separator = "_" if ending.startswith(BEST) else ""
+    return path.with_name(f"{path.name.removesuffix(kind)}{separator}{ending}{kind}")

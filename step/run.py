@@ -16,7 +16,7 @@ from step.common.checks import problems_of
 from step.common.results import Ledger
 from voc12.files import VocDataset
 from voc12.image_labels import TagCache, class_ids_of, find_tags_source, read_tags
-from voc12.lists import check_ids, split_ids, val_ids_if_any
+from voc12.lists import check_ids, split_ids, stand_in_note, val_ids_if_any
 
 if TYPE_CHECKING:
     from misc.runtime import Runtime
@@ -82,6 +82,15 @@ class Run:
         """Images that the networks train on."""
         config = self.config
         return self.split(config.train_aug_list, train=config.train_list, val=config.val_list)
+
+    @property
+    def train_notes(self) -> list[str]:
+        """What stands in for a missing list of them, where a user may not expect it."""
+        config = self.config
+        note = stand_in_note(
+            self.dataset, config.train_aug_list, train=config.train_list, val=config.val_list
+        )
+        return [note] if note else []
 
     @cached_property
     def val_ids(self) -> list[str]:

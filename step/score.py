@@ -3,13 +3,18 @@
 python -m step.score MASKS --data_root DIR --split val
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from misc.command_line import exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.workspace import write_json
 from step.common.cards import CARD_NAME, FIELDS, parse_fields, read_card, template
 from step.common.mask_scores import (
@@ -17,6 +22,7 @@ from step.common.mask_scores import (
     MaskFolder,
     ScoredSplit,
     add_flags,
+    demand_own_results,
     headline,
     note_on_ignored,
     score_folders,
@@ -34,6 +40,7 @@ def score(args: argparse.Namespace) -> str:
     Raises:
         UserError: if the folder, the dataset or the card is not as it must be.
     """
+    demand_own_results(args.to, [SCORE_NAME], {"masks", "miou", "card"})
     card = read_card(args.masks, parse_fields(args.card))
     split = ScoredSplit.of(args)
     folder = MaskFolder.find(args.masks, args.suffix, split.ids)
@@ -103,4 +110,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

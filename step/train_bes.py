@@ -49,6 +49,7 @@ class TrainBes(TrainingStep):
     help = "train the boundary network"
     writes = BES_WEIGHTS
     flags = Settings
+    few_updates = 60
 
     def runs_unasked(self, config: Config) -> bool:
         return has_walk(config)
@@ -61,6 +62,12 @@ class TrainBes(TrainingStep):
         is_classifiers = run.setting("bes_backbone") == "cam"
         backbone = CAM_WEIGHTS if is_classifiers else PRETRAINED_BACKBONE
         return PHOTOGRAPHS, backbone, BOUNDARY_LABELS, SALIENCY_MAPS
+
+    def updates(self, run: "Run", num_images: int) -> int:
+        from misc.training import BatchPlan
+
+        size, epochs = run.setting("bes_batch_size"), run.setting("bes_num_epoches")
+        return BatchPlan(num_images, size, epochs, run.config.seed).num_steps
 
     def make(
         self,

@@ -1,11 +1,15 @@
 """Train the tag classifier whose class activation maps everything else starts from."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from misc.config import setting
+from misc.metrics import TagScores, chance_level
+from misc.runtime import read_ahead
 from step.artefacts import CAM_WEIGHTS, CAMS, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
 from step.common.checks import image_problems, problems_of
 from step.graph import TrainingStep, Work
@@ -14,12 +18,14 @@ from voc12.image_labels import no_classes_problem
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from misc.training import Batch, Learning
+    from misc.training import Batch, Draw, Learning
     from net.cam import CamClassifier
     from step.run import Run
     from voc12.dataloader import ClassificationCrops
 
 logger = logging.getLogger(__name__)
+
+IMAGES_TO_JUDGE_BY = 500  # training images that tell whether the classifier has learnt
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class TrainCam(TrainingStep):
     reads = (PHOTOGRAPHS, TAGS, PRETRAINED_BACKBONE)
     writes = CAM_WEIGHTS
     flags = Settings
+    few_updates = 60
 
     def images(self, run: "Run") -> list[str]:
         return run.train_ids
@@ -82,6 +89,21 @@ class TrainCam(TrainingStep):
         if not problems_of(lambda: run.tags):  # else they are told
             problems += no_classes_problem(run.tags, run.train_ids, run.config.train_aug_list)
         return problems
+
+    def updates(self, run: "Run", num_images: int) -> int:
+        from misc.training import BatchPlan
+
+        size, epochs = run.setting("cam_batch_size"), run.setting("cam_num_epoches")
+        return BatchPlan(num_images, size, epochs, run.config.seed).num_steps
+
+    def describe(self, result: Mapping[str, Any]) -> str:
+        """The loss, and how well the classifier names the tags of its own images."""
+        told = super().describe(result)
+        if "accuracy" not in result:
+            return told
+        right, chance = (100 * result[name] for name in ("accuracy", "chance_accuracy"))
+        told += f", right in {right:.0f} % (chance: {chance:.0f} %)"
+        return f"AT CHANCE LEVEL: {told}" if result["is_at_chance"] else told
 
     def make(
         self,
@@ -131,53 +153,86 @@ class TrainCam(TrainingStep):
             run.dataset, run.val_ids, run.tags, cam_crop_size, None, seed
         )
 
+        notes: dict[str, Any] = {}
+
         def share_of_loss(network: "nn.Module", batch: "Batch") -> "Tensor":
-            return _summed_loss(network, batch) / plan.batch_size
+            scores, tags = _class_scores(network, batch)
+            return _summed_loss(scores, tags) / plan.batch_size
+
+        def after_epoch(epoch: int) -> None:
+            if len(val_crops):
+                draws = [(epoch, index) for index in range(len(val_crops))]
+                scores = _evaluate(run, classifier, val_crops, draws, cam_batch_size)
+                logger.info("train_cam: epoch %d, mean loss over val %.4f", epoch, scores.loss)
+            if epoch == cam_num_epoches:
+                some = range(0, len(crops), -(-len(crops) // IMAGES_TO_JUDGE_BY))
+                draws = [(epoch, index) for index in some]  # crops that it has not seen
+                notes.update(
+                    _judge(
+                        _evaluate(run, classifier, crops, draws, cam_batch_size),
+                        chance_level(np.stack([run.tags[work.ids[index]] for index in some])),
+                    )
+                )
 
         return Learning(
-            classifier,
-            optimizer,
-            crops,
-            plan,
-            share_of_loss,
-            after_epoch=lambda epoch: _report_validation_loss(
-                run, classifier, val_crops, epoch, cam_batch_size
-            ),
+            classifier, optimizer, crops, plan, share_of_loss, after_epoch=after_epoch, notes=notes
         )
 
 
-def _summed_loss(network: "nn.Module", batch: "Batch") -> "Tensor":
-    from torch.nn import functional as F
+def _judge(found: TagScores, chance: TagScores) -> dict[str, Any]:
+    """What the scores tell of a classifier, and a warning if it is at chance level."""
+    if found.is_chance(chance):
+        logger.warning(
+            "train_cam: the classifier is at chance level: it names a class right in %.0f %% of "
+            "its own training images, where always naming the same one is right in %.0f %%. Its "
+            "CAMs mean little. Train longer with --cam_num_epoches, or on a small dataset with "
+            "--preset small; look at the tags, the learning rate (--cam_learning_rate) and the "
+            "backbone's weights (--backbone_weights).",
+            100 * found.accuracy,
+            100 * chance.accuracy,
+        )
+    return {
+        "accuracy": found.accuracy,
+        "chance_accuracy": chance.accuracy,
+        "chance_loss": chance.loss,
+        "is_at_chance": found.is_chance(chance),
+    }
 
+
+def _class_scores(network: "nn.Module", batch: "Batch") -> tuple["Tensor", "Tensor"]:
+    """Class scores (B,C) float32 of a batch, and its tags."""
     from misc.transforms import normalize_crops
 
     scores = network(normalize_crops(batch["image"], batch["box"]))
-    return F.multilabel_soft_margin_loss(scores.float(), batch["tags"], reduction="none").sum()
+    return scores.float(), batch["tags"]
 
 
-def _report_validation_loss(
-    run: "Run", classifier: "CamClassifier", crops: "ClassificationCrops", epoch: int, size: int
-) -> None:
-    """Log the mean loss over the val list, each image cut at its top left corner."""
+def _summed_loss(scores: "Tensor", tags: "Tensor") -> "Tensor":
+    from torch.nn import functional as F
+
+    return F.multilabel_soft_margin_loss(scores, tags, reduction="none").sum()
+
+
+def _evaluate(
+    run: "Run",
+    classifier: "CamClassifier",
+    crops: "ClassificationCrops",
+    draws: Sequence["Draw"],
+    size: int,
+) -> TagScores:
+    """Loss and accuracy on some crops, in batches of `size`, over all processes."""
     import torch
-    from torch.utils.data import DataLoader
 
-    from misc.training import loader_options
-
-    if not len(crops):
-        return
     runtime = run.runtime
     classifier.eval()
-    draws = runtime.shard([(epoch, index) for index in range(len(crops))])
-    loader = DataLoader(
-        crops,
-        batch_sampler=[draws[i : i + size] for i in range(0, len(draws), size)],
-        **loader_options(runtime),
-    )
-    total = torch.zeros((), device=runtime.device)
+    share = runtime.shard(draws)
+    batches = [share[i : i + size] for i in range(0, len(share), size)]
+    sums = torch.zeros(3, device=runtime.device)  # loss, named right, images with tags
     with torch.no_grad():
-        for batch in loader:
+        for batch in read_ahead(runtime, crops, batch_sampler=batches):
             moved = {name: value.to(runtime.device) for name, value in batch.items()}
-            total += _summed_loss(classifier, moved)
-    mean = float(runtime.sum_over_processes(total)) / len(crops)
-    logger.info("train_cam: epoch %d, mean loss over val %.4f", epoch, mean)
+            scores, tags = _class_scores(classifier, moved)
+            right = tags.gather(1, scores.argmax(1, keepdim=True)).sum()
+            sums += torch.stack([_summed_loss(scores, tags), right, tags.any(1).sum()])
+    loss, right, tagged = runtime.sum_over_processes(sums).tolist()
+    return TagScores(loss / len(draws), right / tagged if tagged else float("nan"))

@@ -1,12 +1,13 @@
 """Train DeepLab-v2 on pseudo masks, or on the exact ones for the upper bound."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from misc.config import distinct, positive_numbers, setting
+from misc.config import distinct_seeds, positive_numbers, setting
+from misc.workspace import atomic_write
 from step.artefacts import PHOTOGRAPHS, ExactMasks
 from step.common.checks import image_problems
 from step.graph import Artefact, Node, TrainingStep, Work
@@ -28,6 +29,7 @@ VAL_MASKS = ExactMasks(
     "Put masks of the images' sizes there, score another split with --val_list, or pass "
     "--seg_val_every 0."
 )
+VAL_TABLE, VAL_HEADER = ".val.csv", "update,miou"
 ASPP_WEIGHT_RATE, ASPP_BIAS_RATE = 10, 20
 UPDATES_A_RATE = 10  # updates between changes of the learning rate
 
@@ -54,7 +56,7 @@ class Settings:
     )
     seg_seeds: tuple[int, ...] = setting(
         (), "train once for each of these seeds, such as 0,1,2 (default: --seed)", at_least=0,
-        rule=distinct, decides="no effect",
+        rule=distinct_seeds, decides="no effect",
     )  # fmt: skip
     seg_iters: int = setting(20_000, "number of weight updates", at_least=1)
     seg_batch_size: int = setting(5, "images per batch, over all processes", at_least=1)
@@ -94,6 +96,7 @@ class TrainSeg(TrainingStep):
     writes = SEG_WEIGHTS
     flags = Settings
     is_default = False
+    tables: ClassVar[Mapping[str, str]] = {**TrainingStep.tables, VAL_TABLE: VAL_HEADER}
     # They decide which weights are the best on val; the last ones are the same.
     unrecorded = ("seg_val_every", "seg_test_scales", "seg_test_flip")
 
@@ -128,6 +131,9 @@ class TrainSeg(TrainingStep):
                 f"weights with {weights.flag}."
             )
         return problems
+
+    def updates(self, run: "Run", num_images: int) -> int:
+        return run.setting("seg_iters")
 
     def make(
         self,
@@ -243,6 +249,7 @@ class Validation:
     ) -> None:
         self.run = run
         self.path = folder / notes_path(run).name
+        self.table_path = folder / SEG_WEIGHTS.file(run).beside(VAL_TABLE).name
         self.best_path = folder / WEIGHTS[BEST].path(run).name
         self.network = network
         self.scales, self.flip = scales, flip
@@ -255,6 +262,7 @@ class Validation:
         self.notes.validation, self.notes.best = [], None
         if self.run.runtime.is_main:
             self.best_path.unlink(missing_ok=True)
+            self.table_path.unlink(missing_ok=True)
 
     def note(self, updates: int) -> None:
         """Write down how many updates there were."""
@@ -278,6 +286,9 @@ class Validation:
         if notes.best is None or miou > notes.best["miou"]:
             save_weights(self.network, self.best_path)
             notes.best = entry
+        with atomic_write(self.table_path) as file:
+            rows = [f"{each['updates']},{each['miou']:.6g}" for each in notes.validation]
+            file.write("\n".join([VAL_HEADER, *rows, ""]).encode())
         self.note(updates)
 
 

@@ -22,6 +22,7 @@ KILLS = [
     ("weights/cam.pth", 1),
     ("cam/*.npy", 4),
     ("scores.json", 1),
+    ("scores.settings.json", 1),
     ("cam_vis/*.png", 3),
     ("boundary_label/*.png", 2),
     ("bes.pth.new/checkpoint", 2),

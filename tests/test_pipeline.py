@@ -1,6 +1,9 @@
 import json
 import os
+import re
+import shlex
 import shutil
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,17 @@ import pytest
 from PIL import Image
 
 from step.run import NOTES
-from tests.helpers.tiny import Run, contents, copy_dataset, copy_run, run, states
+from tests.helpers.tiny import (
+    Run,
+    arguments,
+    contents,
+    copy_dataset,
+    copy_run,
+    run,
+    run_of,
+    start,
+    states,
+)  # fmt: skip
 from voc12.classes import VOC_CLASSES
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
@@ -40,7 +53,11 @@ def own_dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
 def test_every_step_leaves_its_files_and_no_other(finished_run: Run) -> None:
     assert finished_run.status == 0
     made = {
-        "weights": ["bes.pth", "bes.pth.json", "cam.pth", "cam.pth.json"],
+        "weights": [
+            f"{name}{ending}"
+            for name in ("bes", "cam")
+            for ending in (".curve.csv", ".pth", ".pth.json")
+        ],
         "cam": [f"{i}.npy" for i in IDS],
         "cam_vis": [f"{i}.png" for i in IDS],
         "boundary_label": [f"{i}.png" for i in IDS],
@@ -52,7 +69,9 @@ def test_every_step_leaves_its_files_and_no_other(finished_run: Run) -> None:
         there = {path.name for path in (finished_run.out_dir / folder).iterdir()}
         assert there - {"settings.json", "sources.json"} == set(names), folder
     others = {path.name for path in finished_run.out_dir.iterdir()} - made.keys()
-    assert others == {"scores.json", "sample_train_eval.log", NOTES}
+    assert others == {
+        "run.json", "scores.json", "scores.settings.json", "sample_train_eval.log", NOTES,
+    }  # fmt: skip
 
 
 def test_masks_are_palette_pngs_of_the_images_size_and_classes(
@@ -68,7 +87,7 @@ def test_masks_are_palette_pngs_of_the_images_size_and_classes(
             assert set(np.unique(read(path))) <= set(np.unique(truth))
 
 
-def test_the_scores_name_classes_thresholds_settings_and_versions(finished_run: Run) -> None:
+def test_the_scores_name_classes_and_thresholds(finished_run: Run) -> None:
     scores = scores_of(finished_run.out_dir)
     cam, masks = scores["eval_cam"], scores["eval_sem_seg"]
     assert cam["threshold"] == 0.21
@@ -80,19 +99,96 @@ def test_the_scores_name_classes_thresholds_settings_and_versions(finished_run: 
         present = [value for value in iou.values() if value is not None]
         assert result[f"miou{ending}"] == pytest.approx(np.mean(present))
         assert {f"fp{ending}", f"fn{ending}", f"fp_foreground{ending}"} <= result.keys()
-    assert scores["seed"] == 5
-    assert scores["settings"]["backbone"] == "resnet18"
-    assert {"python", "torch", "numpy", "pydensecrf2"} <= scores["versions"].keys()
+    assert scores.keys() == {
+        "train_cam", "make_cam", "eval_cam", "make_confident_regions", "make_boundary_label",
+        "train_bes", "make_walk", "eval_walk", "make_sem_seg", "eval_sem_seg",
+    }  # fmt: skip
+
+
+def test_the_run_says_what_it_was_asked_for_and_where_it_ran(finished_run: Run) -> None:
+    said = run_of(finished_run.out_dir)
+    words = shlex.split(said["command"])
+    assert words[:2] == ["python", "run_sample.py"]
+    assert f"--out_dir={finished_run.out_dir}" in words
+    assert said["settings"]["backbone"] == "resnet18"
+    assert said["settings"]["seed"] == 5
+    assert said["settings"]["cam_resize_long"] == [64, 96]
+    assert {"python", "torch", "numpy", "pydensecrf2"} <= said["versions"].keys()
+    assert said["machine"]["device"] == "cpu"
+    assert said["machine"]["cores"] >= said["machine"]["processes"] == 1
+    assert re.fullmatch(r"[0-9a-f]{40}\+?", said["commit"])
+    assert datetime.fromisoformat(said["started"]) < datetime.now(timezone.utc)
+    assert {entry["state"] for entry in said["steps"].values()} == {"done"}
+    assert said["seconds"] > sum(entry["seconds"] for entry in said["steps"].values())
+
+
+def test_the_run_says_how_each_step_stands(tiny_dataset: Path, out_dir: Path) -> None:
+    before = run_of(out_dir)["steps"]
+    flags = ["--steps=make_sem_seg", "--sem_seg_bg_thres=0.3", "--overwrite"]
+    assert run(tiny_dataset, out_dir, *flags).status == 0
+    after = run_of(out_dir)["steps"]
+    states = {name: entry["state"] for name, entry in after.items()}
+    assert states["make_sem_seg"] == "done"
+    assert states["eval_sem_seg"] == "stale"
+    assert states["make_walk"] == "not asked for"
+    assert after["make_walk"]["seconds"] == before["make_walk"]["seconds"]
+    assert after["make_sem_seg"]["settings"]["sem_seg_bg_thres"] == 0.3
+    shutil.rmtree(out_dir / "sem_seg")
+    again = run(tiny_dataset, out_dir, "--make_sem_seg_pass=no", "--eval_sem_seg_pass=no")
+    assert again.status == 0, again.stderr
+    states = {name: entry["state"] for name, entry in run_of(out_dir)["steps"].items()}
+    assert states["make_walk"] == "kept"
+    assert states["make_sem_seg"] == "not asked for"
+
+
+def test_each_network_leaves_the_course_of_its_training(finished_run: Run) -> None:
+    for name, rate in (("cam", 0.02), ("bes", 0.1)):
+        path = finished_run.out_dir / "weights" / f"{name}.curve.csv"
+        header, *rows = path.read_text().splitlines()
+        assert header == "update,epoch,loss,learning_rate"
+        cells = [[float(cell) for cell in row.split(",")] for row in rows]
+        assert [row[:2] for row in cells] == [[1, 1], [2, 1], [3, 2], [4, 2]]
+        rates = [rate * (1 - update / 4) ** 0.9 for update in range(4)]
+        assert [row[3] for row in cells] == pytest.approx(rates, rel=1e-5)
+        loss = scores_of(finished_run.out_dir)[f"train_{name}"]["loss"]
+        assert sum(row[2] for row in cells[2:]) / 2 == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_file_of_the_users_is_not_overwritten_by_a_curve(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights" / "cam.curve.csv"
+    path.parent.mkdir()
+    path.write_text("x,y\n1,2\n")
+    refused = run(tiny_dataset, tmp_path, "--steps=train_cam", "--overwrite=all")
+    assert refused.status == 2
+    assert f"{path} is where train_cam would keep its update, epoch, loss" in refused.stderr
+    assert path.read_text() == "x,y\n1,2\n"
+    path.write_text("update,epoch,loss,learning_rate\n9,9,9,9\n")  # of weights that are gone
+    assert run(tiny_dataset, tmp_path, "--steps=train_cam", "--plan").status == 0
+
+
+def test_a_score_whose_record_speaks_of_another_is_made_again(
+    tiny_dataset: Path, out_dir: Path
+) -> None:
+    expected = scores_of(out_dir)["eval_cam"]
+    changed = json.loads((out_dir / "scores.json").read_text())
+    changed["eval_cam"]["miou"] = 1.0
+    (out_dir / "new").write_text(json.dumps(changed))
+    (out_dir / "new").replace(out_dir / "scores.json")
+    assert run(tiny_dataset, out_dir).status == 0
+    assert scores_of(out_dir)["eval_cam"] == expected
 
 
 def test_every_step_says_how_long_it_took_and_how_fast(finished_run: Run) -> None:
-    scores = scores_of(finished_run.out_dir)
+    scores, steps = scores_of(finished_run.out_dir), run_of(finished_run.out_dir)["steps"]
     images = {"train_cam": 16, "make_cam": 8, "eval_cam": 8, "make_boundary_label": 8,
               "train_bes": 16, "make_walk": 8, "eval_walk": 8, "make_sem_seg": 8,
               "eval_sem_seg": 8}  # fmt: skip
     for step, count in images.items():
         assert scores[step]["images"] == count
-        assert scores[step]["images_per_second"] == pytest.approx(count / scores[step]["seconds"])
+        assert steps[step]["images"] == count
+        assert steps[step]["images_per_second"] == pytest.approx(count / steps[step]["seconds"])
 
 
 def test_the_run_ends_with_one_table(finished_run: Run) -> None:
@@ -119,13 +215,17 @@ def test_the_run_ends_with_the_places_to_look_at(finished_run: Run) -> None:
     ]
 
 
-def test_bars_on_the_console_and_lines_in_the_log(finished_run: Run) -> None:
-    for step in ("train_cam", "make_cam", "make_boundary_label", "train_bes", "make_walk",
-                 "make_sem_seg"):  # fmt: skip
-        assert f"{step}: 100%" in finished_run.stderr
+def test_a_line_for_each_step_and_no_bar_where_there_is_no_terminal(finished_run: Run) -> None:
     log = (finished_run.out_dir / "sample_train_eval.log").read_text()
+    said = re.findall(r"\[(\d+)/10\] (\w+): (.+) \([\d.]+ s\)$", finished_run.stderr, re.MULTILINE)
+    assert [int(number) for number, _, _ in said] == list(range(1, 11))
+    assert ("2", "make_cam", "8 images") in said
+    assert said[9][1] == "eval_sem_seg"
+    assert said[9][2].startswith("mIoU")
     assert "INFO train_cam: epoch 2, mean loss" in log
-    assert "INFO eval_sem_seg: mIoU" in log
+    assert "INFO [10/10] eval_sem_seg: mIoU" in log
+    assert "\r" not in finished_run.stderr
+    assert "%|" not in finished_run.stderr
 
 
 def test_panels_are_one_sheet_an_image(finished_run: Run) -> None:
@@ -163,20 +263,15 @@ def test_contact_sheets_are_made_again_only_of_what_changed(
     assert changed == {f"{IDS[0]}.png", "sources.json"}
 
 
-def test_a_sheet_that_cannot_be_drawn_costs_neither_table_nor_status(
+def test_sheets_that_cannot_be_drawn_cost_neither_table_nor_status(
     own_dataset: Path, out_dir: Path
 ) -> None:
-    shutil.copy(out_dir / "weights" / "cam.pth", out_dir / "other.pth")
-    flags = ["--steps=eval_sem_seg", "--panels=2"]
-    done = run(own_dataset, out_dir, *flags, f"--bes_weights_name={out_dir / 'other.pth'}")
-    assert done.status == 0
-    assert "eval_sem_seg" in done.stdout
-    assert "contact sheets (--panels) were not written: The weights in" in done.stderr
     (own_dataset / "ImageSets" / "Segmentation" / "train.txt").unlink()
-    done = run(own_dataset, out_dir, *flags, "--chainer_eval_set=train_aug")
+    flags = ["--steps=eval_sem_seg", "--panels=2", "--chainer_eval_set=train_aug"]
+    done = run(own_dataset, out_dir, *flags)
     assert done.status == 0
     assert "eval_sem_seg" in done.stdout
-    assert "contact sheets (--panels) were not written: No list" in done.stderr
+    assert "Contact sheets (--panels) were not written: No list" in done.stderr
 
 
 @pytest.mark.slow
@@ -341,12 +436,16 @@ def test_a_partial_run_keeps_what_other_steps_said(tiny_dataset: Path, out_dir: 
     assert "chosen classes" in rows[0]
 
 
-def test_runs_are_identical_to_the_byte_also_one_step_at_a_time(
-    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+@pytest.mark.slow
+def test_runs_are_identical_to_the_byte_also_a_few_steps_at_a_time_in_other_processes(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for step in ("train_cam", "make_cam", "eval_cam", "make_boundary_label", "train_bes",
-                 "make_walk", "eval_walk", "make_sem_seg", "eval_sem_seg"):  # fmt: skip
-        assert run(tiny_dataset, tmp_path, f"--steps={step}").status == 0
+    parts = ("train_cam,make_cam", "make_boundary_label,train_bes", "make_walk,make_sem_seg")
+    for number, steps in enumerate(parts):
+        monkeypatch.setenv("PYTHONHASHSEED", str(number))
+        process = start(["run_sample.py", *arguments(tiny_dataset, tmp_path, f"--steps={steps}")])
+        stderr = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, stderr
     assert contents(tmp_path) == contents(finished_run.out_dir)
 
 

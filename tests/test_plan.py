@@ -1,9 +1,9 @@
 """The plan: the state of every step, what is refused with what to type, and what is kept."""
 
 import itertools
-import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +16,18 @@ from PIL import Image
 
 from misc.workspace import ImageFolder, Record
 from tests.helpers.paths import ROOT
-from tests.helpers.tiny import Run, arguments, contents, copy_dataset, copy_run, run, start, states
+from tests.helpers.tiny import (
+    Run,
+    arguments,
+    contents,
+    copy_dataset,
+    copy_run,
+    run,
+    run_of,
+    scores_of,
+    start,
+    states,
+)
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
 STEPS = [
@@ -612,6 +623,7 @@ except Exception as error:
     lines = done.stdout.strip().splitlines()
     assert lines[-2] == f"0.3 {out_dir / 'sem_seg'}"
     assert lines[-1].startswith("UserError There is no flag --wrong")
-    scores = json.loads((out_dir / "scores.json").read_text())
-    assert scores["settings"]["eval_classes"] == ["cat", "dog"]
+    said, scores = run_of(out_dir), scores_of(out_dir)
+    assert said["settings"]["eval_classes"] == ["cat", "dog"]
+    assert shlex.split(said["command"])[-1] == "--steps=eval_cam"
     assert np.isfinite(scores["eval_cam"]["miou"])

@@ -22,7 +22,7 @@ SECONDS = 600  # of patience with a busy machine; no test should need them
 BY_HAND = """
 import os, sys
 import run_sample, step.common.runner, step.common.predict
-from misc.runtime import end_process
+from misc.command_line import end_process
 
 PREPARE
 
@@ -61,7 +61,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, ROOT)
 import run_sample
-from misc.runtime import end_process
+from misc.command_line import end_process
 
 replace, made = os.replace, []
 
@@ -141,7 +141,7 @@ def test_two_processes_make_the_files_of_one(
     for step in ("eval_cam", "make_boundary_label", "make_walk", "eval_walk", "make_sem_seg",
                  "eval_sem_seg"):  # fmt: skip
         assert len(re.findall(rf"^{step} ", stdout, re.MULTILINE)) == 1, stdout
-        assert len(re.findall(rf"INFO {step}: (?:done|mIoU)", log)) == 1, log
+        assert len(re.findall(rf"INFO \[\d+/\d+\] {step}: (?:8 images|mIoU)", log)) == 1, log
 
 
 @pytest.fixture(scope="module")

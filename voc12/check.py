@@ -3,6 +3,11 @@
 python -m voc12.check mydata
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import os
 import shlex
@@ -16,13 +21,14 @@ from typing import NamedTuple
 import numpy as np
 
 from misc.codes import VOID
-from misc.command_line import exit_status, this_python
+from misc.command_line import exit_status, run_as_program, this_python
 from misc.errors import UserError, some_images
-from misc.images import DECODING_ERRORS, PNG_ONLY, open_picture, read_image, read_mask
+from misc.images import PNG_ONLY, read_mask
 from misc.log import progress
 from misc.runtime import WorkerPool, available_cpus
 from misc.saliency import normalize_by_max, read_saliency
 from voc12.classes import VOC_CLASSES, read_class_names
+from voc12.decoded import CUT_OFF, ROTATED, cut_off_note, look_at_photograph, rotated_note
 from voc12.files import IMAGE_SUFFIXES, VocDataset
 from voc12.image_labels import class_ids_of, find_tags_source, no_classes_problem, read_tags
 from voc12.lists import TRAIN_AUG, VAL, check_ids, is_voc12, split_ids, val_ids_if_any
@@ -37,6 +43,7 @@ from voc12.problems import (
     problems_of,
     shorten,
 )
+from voc12.text import is_there
 
 WIDTH = 100
 TRAIN = "train"
@@ -44,7 +51,6 @@ FEW = 300  # images that one process looks at before others have started
 NO_SCORES = ["--eval_cam_pass no", "--eval_walk_pass no", "--eval_sem_seg_pass no"]
 WITHOUT_MAPS = "--saliency make"  # what the command says where there are none
 SOFT_BELOW = 0.1  # of a map's maximum: what `--sal_bg_thres 0.1` takes for background
-EXIF_ORIENTATION = 0x0112
 
 
 class Item(NamedTuple):
@@ -63,7 +69,7 @@ class Look:
     Attributes:
         image_id: the image.
         problems: IMAGE, SALIENCY or MASK -> why it cannot be decoded.
-        is_rotated: viewers show the photograph rotated or mirrored; no step does.
+        note: what is odd about the photograph, as `look_at_photograph` says it.
         is_black: the saliency map is; None without a sound one.
         is_soft: most of the map's background is not exactly 0.
         mask_ids: class ids in the mask, void left out; None without a sound one.
@@ -71,7 +77,7 @@ class Look:
 
     image_id: str
     problems: dict[str, str] = field(default_factory=dict)
-    is_rotated: bool = False
+    note: str = ""
     is_black: bool | None = None
     is_soft: bool = False
     mask_ids: frozenset[int] | None = None
@@ -81,8 +87,7 @@ def look_at(item: Item) -> Look:
     """Decode the pictures of an image."""
     look = Look(item.image_id)
     try:
-        read_image(item.photograph)
-        look.is_rotated = _is_rotated(item.photograph)
+        look.note = look_at_photograph(item.photograph)
     except UserError as error:
         look.problems[IMAGE] = error.message
     try:
@@ -99,14 +104,6 @@ def look_at(item: Item) -> Look:
     except UserError as error:
         look.problems[MASK] = error.message
     return look
-
-
-def _is_rotated(path: Path) -> bool:
-    try:
-        with open_picture(path) as picture:
-            return picture.getexif().get(EXIF_ORIENTATION, 1) != 1
-    except DECODING_ERRORS:  # of the EXIF data: the photograph itself was read before
-        return False
 
 
 @dataclass
@@ -218,11 +215,9 @@ def check_dataset(
     masks = MaskFiles.of(dataset, ids)
     looks = _look(dataset, sound, masks, num_workers)
     report.problems += _undecodable(IMAGE, looks, ids)
-    if rotated := [look.image_id for look in looks if look.is_rotated]:
-        report.notes.append(
-            f"Viewers rotate {some_images(rotated)}, as the EXIF data say. No step does: saliency "
-            "maps and masks must be as the pixels are stored."
-        )
+    for word, note in ((ROTATED, rotated_note), (CUT_OFF, cut_off_note)):
+        if odd := [look.image_id for look in looks if word in look.note]:
+            report.notes.append(note(odd, len(looks)))
     _check_saliency(report, dataset, lists[TRAIN_AUG], looks, tags)
     _check_masks(report, dataset, lists[TRAIN], masks, looks, tags)
     report.problems = list(dict.fromkeys(report.problems))
@@ -238,7 +233,7 @@ def _check_classes(report: Report, root: Path) -> tuple[str, ...]:
         report.rows["classes"] = "unknown"
         return ()
     found = f"{len(names)}: {', '.join(names)}"
-    if names == VOC_CLASSES and not (root / "classes.txt").exists():
+    if names == VOC_CLASSES and not is_there(root / "classes.txt"):
         found = f"VOC's {len(names)}, since there is no classes.txt"
     report.rows["classes"] = found
     return names
@@ -253,18 +248,18 @@ def _check_lists(report: Report, dataset: VocDataset) -> dict[str, list[str]]:
         except UserError as error:
             lists[name] = []
             report.problems.append(error.message)
-            if name == TRAIN and not dataset.list_path(TRAIN).exists():
+            if name == TRAIN and not is_there(dataset.list_path(TRAIN)):
                 command = f"{this_python()} -m voc12.init {_quoted(report.root)}"
                 report.problems.append(f"{REMEDY} {command} writes one of all photographs.")
     ids = list(dict.fromkeys(i for of_list in lists.values() for i in of_list))
     report.problems += problems_of(lambda: check_ids(ids, report.root))
     counts = {name: f"{name} {len(lists[name])}" for name in lists}
-    if not dataset.list_path(TRAIN_AUG).exists() and lists[TRAIN_AUG]:
+    if not is_there(dataset.list_path(TRAIN_AUG)) and lists[TRAIN_AUG]:
         source = "train" if lists[TRAIN_AUG] == lists[TRAIN] else "SegmentationClassAug"
         if is_voc12(dataset):
             source = "VOC 2012's own, which comes with the project"
         counts[TRAIN_AUG] += f" ({source})"
-    if not dataset.list_path(VAL).exists():
+    if not is_there(dataset.list_path(VAL)):
         counts[VAL] = "no val"
         report.notes.append(
             "Without a list val no validation loss is reported, and DeepLab-v2 needs another "
@@ -305,7 +300,7 @@ def _check_tags(
     try:
         multi_hot = read_tags(dataset, ids, source)
     except UserError as error:
-        report.problems += shorten(error.message.splitlines(), "tags")
+        report.problems += error.message.splitlines()
         report.rows["tags"] = f"from {source}: not all can be read"
         return {}
     tags = {i: frozenset(class_ids_of(multi_hot[i]).tolist()) for i in ids}
@@ -482,4 +477,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from misc.errors import UserError
-from voc12.text import read_lines
+from voc12.text import is_there, read_lines
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -21,12 +21,18 @@ def read_class_names(root: Path) -> tuple[str, ...]:
         root: the dataset's folder; `classes.txt` in it has one name per line.
 
     Raises:
-        UserError: if the file is not UTF-8, is empty, repeats a name or has more than 254 names.
+        UserError: if the file is not UTF-8, is empty, repeats a name, names the background or has
+            more than 254 names.
     """
     path = root / "classes.txt"
-    if not path.exists():
+    if not is_there(path):
         return VOC_CLASSES
     names = tuple(read_lines(path))
+    if background := next(filter(is_background, names), None):
+        raise UserError(
+            f"{path} names {background}, which is no class of yours: it is class 0 in any case. "
+            "Remove the line; the name in the first line is class 1."
+        )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if not names or repeated or len(names) > MAX_CLASSES:
         reason = f"names {', '.join(repeated)} twice" if repeated else f"has {len(names)} names"
@@ -34,6 +40,11 @@ def read_class_names(root: Path) -> tuple[str, ...]:
             f"{path} {reason}: it needs 1 to {MAX_CLASSES} different names, one per line."
         )
     return names
+
+
+def is_background(name: str) -> bool:
+    """True for the names that label tools write in the background's place."""
+    return name.strip("_ ").lower() == "background"
 
 
 def class_indices(names: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -4,6 +4,11 @@ python -m voc12.fetch_wsss_bed VOC2012_CAM VOC2012_PoolNet_DUTS --to DIR
 python -m voc12.fetch_wsss_bed --list
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import difflib
 import logging
@@ -11,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.command_line import exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.download import download
 from misc.errors import UserError
 from misc.untrusted import unpack_pngs
@@ -54,7 +59,7 @@ def fetch_set(asset: Asset, folder: Path, base_url: str, attempts: int) -> None:
         logger.info("%s is already there", target)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / f"{asset.name}.zip"
+    archive = folder / f".{asset.name}.zip"  # not the name of one that the user fetched
     url = f"{base_url.rstrip('/')}/{asset.path}"
     try:
         download(url, archive, attempts)
@@ -99,4 +104,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import xml.etree.ElementTree as ElementTree
 import zipfile
 import zlib
@@ -12,32 +13,53 @@ import numpy as np
 
 from misc.codes import VOID
 from misc.errors import UserError, some_images
-from misc.images import read_mask
 from misc.log import progress
 from misc.workspace import atomic_write, stat_digest
+from voc12.decoded import read_class_mask
 from voc12.files import VocDataset
+from voc12.problems import shorten
 from voc12.tag_table import TAGS_FILE, UNKNOWN, read_tag_table
 from voc12.tagged_list import read_tagged_list
+from voc12.text import is_there, read_regular
 
 logger = logging.getLogger(__name__)
+
+XML_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
+
+
+NO_TAGS_REMEDY = (
+    f"Put XML files there, put a {TAGS_FILE} into the dataset, or pass --tags_from masks or "
+    "--tags_from FILE.npy."
+)
+
+FEW = 10  # one image in so many without a class is worth a word
+
+
+class NoTagsError(UserError):
+    """There is no file with the tags of an image."""
 
 
 def read_xml_tags(path: Path, class_names: Sequence[str]) -> np.ndarray:
     """Multi-hot tags (C,) float32 of one image from its XML.
 
     Raises:
-        UserError: if the file is missing or broken, or names an unknown class.
+        NoTagsError: if the file is missing.
+        UserError: if it is broken or no annotation, or names an unknown class.
     """
     try:
-        objects = ElementTree.parse(path).getroot().iter("object")
-        names = {str(item.findtext("name", "")).strip() for item in objects}
+        root = _parse_xml(read_regular(path))
     except FileNotFoundError:
-        raise UserError(
-            f"No tags {path}. Put it there, put a {TAGS_FILE} into the dataset, or pass "
-            "--tags_from masks or --tags_from FILE.npy."
-        ) from None
-    except ElementTree.ParseError as error:
+        raise NoTagsError(f"No tags {path}. {NO_TAGS_REMEDY}") from None
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise UserError(f"{path} is not valid XML ({error}). Replace the file.") from None
+    if root.tag != "annotation":
+        raise UserError(
+            f"{path} is no annotation of VOC's kind: it begins with <{root.tag}>, not with "
+            "<annotation>. Replace the file."
+        )
+    names = {str(item.findtext("name", "")).strip() for item in root.iter("object")}
+    if "" in names:
+        raise UserError(f"{path} has an <object> without a <name>. Correct it.")
     unknown = sorted(names - set(class_names))
     if unknown:
         raise UserError(
@@ -47,25 +69,31 @@ def read_xml_tags(path: Path, class_names: Sequence[str]) -> np.ndarray:
     return np.array([name in names for name in class_names], np.float32)
 
 
+def _parse_xml(content: bytes) -> ElementTree.Element:
+    """The root of an XML document in any encoding that Python knows; its parser knows fewer."""
+    try:
+        return ElementTree.fromstring(content)
+    except (LookupError, ValueError):
+        declared = XML_ENCODING.match(content)
+        if declared is None:
+            raise
+        return ElementTree.fromstring(content.decode(declared[1].decode()))
+
+
 def read_mask_tags(path: Path, num_classes: int) -> np.ndarray:
     """Multi-hot tags (C,) float32 of one image: the classes in its mask, void left out.
 
     Raises:
         UserError: if the mask is missing, unreadable, or shows a class beyond `num_classes`.
     """
-    shown = np.bincount(read_mask(path).ravel(), minlength=VOID + 1) > 0
-    unknown = np.flatnonzero(shown[num_classes + 1 : VOID]) + num_classes + 1
-    if len(unknown):
-        raise UserError(
-            f"{path} shows class {unknown[0]}, but there are {num_classes}. Correct it, or list "
-            "the classes of your dataset in its classes.txt."
-        )
+    mask = read_class_mask(path, num_classes)
+    shown = np.bincount(mask.ravel(), minlength=VOID + 1) > 0
     return shown[1 : num_classes + 1].astype(np.float32)
 
 
 def find_tags_source(dataset: VocDataset) -> str:
     """`csv` if the dataset has a tags.csv and not one XML annotation, else `xml`."""
-    if not (dataset.root / TAGS_FILE).exists():
+    if not is_there(dataset.root / TAGS_FILE):
         return "xml"
     folder = dataset.root / "Annotations"
     if not folder.is_dir():
@@ -129,7 +157,7 @@ def read_tags(
     if source == "csv":
         return _tags_from_file(dataset.root / TAGS_FILE, ids, dataset.class_names)
     if source not in ("xml", "masks"):
-        if not Path(source).exists():
+        if not is_there(Path(source)):
             raise UserError(
                 f"--tags_from {source}: no such file. Pass xml, csv, masks, a .csv, a .npy or a "
                 "list of WSSS-BED's (.txt)."
@@ -143,16 +171,23 @@ def read_tags(
         return dict(zip(ids, kept, strict=True))
     tags: dict[str, np.ndarray] = {}
     problems: list[str] = []
+    missing: list[Path] = []
     for image_id, path in zip(ids, progress(paths, desc=f"tags from {source}"), strict=True):
         try:
             if source == "xml":
                 tags[image_id] = read_xml_tags(path, dataset.class_names)
             else:
                 tags[image_id] = read_mask_tags(path, dataset.num_classes)
+        except NoTagsError:
+            missing.append(path)
         except UserError as error:
             problems.append(str(error))
+    if missing:
+        others = len(missing) - 1
+        more = f", nor for {others} other image{'s' * (others > 1)}" if others else ""
+        problems.insert(0, f"No tags {missing[0]}{more}. {NO_TAGS_REMEDY}")
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError("\n".join(shorten(problems, "tags")))
     if cache is not None:
         cache.hold(key, np.stack(list(tags.values())))
     return tags
@@ -180,6 +215,17 @@ def _tags_from_file(
             f"{path}: {wrong[0]} has tags of shape {known[wrong[0]].shape}, not ({num_classes},)."
         )
     return {image_id: known[image_id].astype(np.float32, copy=False) for image_id in ids}
+
+
+def few_classes_note(tags: Mapping[str, np.ndarray], ids: Sequence[str]) -> str:
+    """What to say if a tenth of the images `ids` or more have no class; "" if fewer have none."""
+    empty = [image_id for image_id in ids if not tags[image_id].any()]
+    if not empty or len(empty) * FEW < len(ids):
+        return ""
+    return (
+        f"{some_images(empty)} of {len(ids)} have no class: they count as background everywhere. "
+        "If they show one, tag them."
+    )
 
 
 def no_classes_problem(tags: Mapping[str, np.ndarray], ids: Sequence[str], split: str) -> list[str]:

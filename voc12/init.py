@@ -4,6 +4,11 @@ python -m voc12.init mydata                                      photographs in 
 python -m voc12.init mydata --images photos --classes mug,spoon
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import csv
 import io
@@ -16,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.command_line import exit_status, this_python
+from misc.command_line import exit_status, run_as_program, this_python
 from misc.errors import UserError, some_images
 from misc.workspace import atomic_write
+from voc12.classes import is_background
 from voc12.files import VocDataset
 from voc12.links import link_image
 from voc12.lists import TRAIN_AUG, VAL, read_list
@@ -108,6 +114,11 @@ def _classes_file(root: Path, names: list[str], photographs: Photographs) -> New
         raise UserError(f"{path} exists and holds other names. Write them there, not in --classes.")
     names = names or sorted(set(photographs.classes.values()))
     for name in names:
+        if is_background(name):
+            raise UserError(
+                f"{name} is no class. Leave it out: an image that shows no class is a line of "
+                f"{TAGS_FILE} with its id alone."
+            )
         if name != name.strip() or not name or name == UNKNOWN or "\n" in name:
             raise UserError(f"{name!r} cannot be the name of a class. Choose another.")
         if names.count(name) > 1:
@@ -240,4 +251,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

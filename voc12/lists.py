@@ -1,19 +1,18 @@
 """Lists of image ids: read, checked, and found where the dataset has none."""
 
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from misc.errors import UserError
+from misc.workspace import LONGEST_NAME
 from voc12.classes import VOC_CLASSES
 from voc12.files import CRF_SUFFIX, PROJECT, VocDataset
 from voc12.tagged_list import ids_if_tagged
-from voc12.text import read_lines
-
-logger = logging.getLogger(__name__)
+from voc12.text import is_there, read_lines
 
 TRAIN_AUG, VAL = "train_aug", "val"  # the lists that a dataset may lack
+LONGEST_ENDING = f"{CRF_SUFFIX}.png"  # of the files that steps name by ids
 OLDER_LINE = re.compile(r"/?JPEGImages/(.+?)\.(?:jpe?g|png)(?:\s.*)?", re.IGNORECASE)
 
 
@@ -32,7 +31,7 @@ def read_list(path: Path, dataset: VocDataset | None = None) -> list[str]:
         UserError: if the file is missing, empty or not UTF-8, repeats an id, has one that is no
             file name, or can be read in both ways.
     """
-    if not path.is_file():
+    if not is_there(path) or path.is_dir():
         what = f"The list {path} is a folder" if path.is_dir() else f"No list {path}"
         raise UserError(f"{what}. Write one image id per line, or choose another list.")
     lines = read_lines(path)
@@ -73,7 +72,8 @@ def check_ids(ids: Sequence[str], source: Path) -> None:
     """Refuse ids that cannot name files of their own.
 
     Raises:
-        UserError: for repeated ids, ids with path separators, and `a` beside `a_crf`.
+        UserError: for repeated ids, ids with path separators, ids that are no UTF-8 or too long for
+            the names of files, and `a` beside `a_crf`.
     """
     known = set(ids)
     if len(known) < len(ids):
@@ -83,11 +83,25 @@ def check_ids(ids: Sequence[str], source: Path) -> None:
     for image_id in ids:
         if "/" in image_id or "\\" in image_id or "\0" in image_id or image_id in (".", ".."):
             raise UserError(f"{source}: {image_id!r} cannot be part of a file name.")
+        _check_bytes(image_id, source)
         if image_id.endswith(CRF_SUFFIX) and image_id.removesuffix(CRF_SUFFIX) in known:
             raise UserError(
                 f"{source}: the masks of {image_id!r} and {image_id.removesuffix(CRF_SUFFIX)!r} "
                 f"would have the same name ({image_id}.png). Rename one of the images."
             )
+
+
+def _check_bytes(image_id: str, source: Path) -> None:
+    try:
+        length = len(f"{image_id}{LONGEST_ENDING}".encode())
+    except UnicodeEncodeError:
+        raise UserError(f"{source}: the name {image_id!r} is not UTF-8. Rename the file.") from None
+    if length > LONGEST_NAME:
+        longest = LONGEST_NAME - len(LONGEST_ENDING)
+        raise UserError(
+            f"{source}: {image_id[:40]}... is too long for the names of files that are made of it. "
+            f"Rename the image: an id may have {longest} bytes."
+        )
 
 
 def split_ids(
@@ -107,19 +121,35 @@ def split_ids(
         UserError: if there is no such list or it is bad.
     """
     path = dataset.list_path(split)
-    if path.exists() or split != TRAIN_AUG:
+    if is_there(path) or split != TRAIN_AUG:
         return read_list(path, dataset)
-    if is_voc12(dataset):
-        left_out = set(val_ids_if_any(dataset, val))
-        ids = [i for i in read_list(shipped_list(TRAIN_AUG)) if i not in left_out]
-        where = "VOC 2012, which come with this project"
-    else:
-        ids, where = augmented_ids(dataset, val), "SegmentationClassAug"
-    if ids:
-        logger.info("%s is missing: using the %d ids of %s", path, len(ids), where)
-        return ids
-    logger.warning("%s and SegmentationClassAug are missing: training on %s alone", path, train)
-    return read_list(dataset.list_path(train), dataset)
+    return _ids_for_train_aug(dataset, val) or read_list(dataset.list_path(train), dataset)
+
+
+def _ids_for_train_aug(dataset: VocDataset, val: str) -> list[str]:
+    """What stands in for train_aug besides train: none where there is nothing."""
+    if not is_voc12(dataset):
+        return augmented_ids(dataset, val)
+    left_out = set(val_ids_if_any(dataset, val))
+    return [i for i in read_list(shipped_list(TRAIN_AUG)) if i not in left_out]
+
+
+def stand_in_note(dataset: VocDataset, split: str, *, train: str = "train", val: str = VAL) -> str:
+    """What stands in for a missing list in `split_ids`, where a user may not expect it; else "".
+
+    Datasets with classes of their own have no train_aug: train stands in, and nothing is said.
+    """
+    path = dataset.list_path(split)
+    if is_there(path) or split != TRAIN_AUG:
+        return ""
+    if ids := _ids_for_train_aug(dataset, val):
+        where = "SegmentationClassAug"
+        if is_voc12(dataset):
+            where = "VOC 2012, which come with this project"
+        return f"{path} is missing: training on the {len(ids)} ids of {where}."
+    if dataset.class_names != VOC_CLASSES:
+        return ""
+    return f"{path} and SegmentationClassAug are missing: training on {train} alone."
 
 
 def shipped_list(name: str) -> Path:
@@ -144,7 +174,7 @@ def val_ids_if_any(dataset: VocDataset, val: str = VAL) -> list[str]:
         UserError: if the list is bad, or is not the usual one and missing.
     """
     path = dataset.list_path(val)
-    return [] if val == VAL and not path.exists() else read_list(path, dataset)
+    return [] if val == VAL and not is_there(path) else read_list(path, dataset)
 
 
 def augmented_ids(dataset: VocDataset, val: str = VAL) -> list[str]:

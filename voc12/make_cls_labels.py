@@ -3,6 +3,11 @@
 python -m voc12.make_cls_labels --data_root DIR --out cls_labels.npy
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import io
 import logging
@@ -11,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from misc.command_line import exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.workspace import atomic_write
 from voc12.files import VocDataset
 from voc12.image_labels import find_tags_source, read_tags
 from voc12.lists import split_ids
+from voc12.text import is_there
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +30,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_OUT = Path("cls_labels.npy")
 
 
-def make_cls_labels(
-    dataset: VocDataset, splits: list[str], source: str, out: Path, *, replace: bool = True
-) -> int:
+def make_cls_labels(dataset: VocDataset, splits: list[str], source: str, out: Path) -> int:
     """Write the tags of all images of `splits`.
 
     Args:
@@ -34,20 +38,19 @@ def make_cls_labels(
         splits: list files or names.
         source: where tags come from, as for `read_tags`, or auto.
         out: the .npy file, a pickled {id: float32 (C,)}.
-        replace: whether another file of that name is replaced.
 
     Returns:
         the number of images.
 
     Raises:
-        UserError: if lists or tags cannot be read, or another file is there that is to stay.
+        UserError: if lists or tags cannot be read, or something else has that name.
     """
     ids = list(dict.fromkeys(i for split in splits for i in split_ids(dataset, split)))
     source = find_tags_source(dataset) if source == "auto" else source
     content: Any = np.array(read_tags(dataset, ids, source), dtype=object)
     made = io.BytesIO()
     np.save(made, content, allow_pickle=True)
-    if not replace and out.exists() and out.read_bytes() != made.getvalue():
+    if is_there(out) and not (out.is_file() and out.read_bytes() == made.getvalue()):
         raise UserError(f"{out} exists already and holds something else. Choose a file with --out.")
     with atomic_write(out) as file:
         file.write(made.getvalue())
@@ -61,20 +64,22 @@ def main(arguments: list[str] | None = None) -> int:
         "--data_root", "--voc12_root", dest="root", type=Path, required=True, help="the dataset"
     )
     parser.add_argument(
-        "--out", type=Path, help=f"file to write or replace (default: a new {DEFAULT_OUT})"
+        "--out",
+        type=Path,
+        default=DEFAULT_OUT,
+        help=f"file to write, a new one (default: {DEFAULT_OUT})",
     )
     parser.add_argument("--splits", nargs="+", default=["train_aug", "val"], help="lists")
     parser.add_argument("--tags_from", default="auto", help="auto, xml, csv, masks or a file")
     args = parser.parse_args(arguments)
 
     def work() -> None:
-        dataset, out = VocDataset.open(args.root), args.out or DEFAULT_OUT
-        replace = args.out is not None
-        count = make_cls_labels(dataset, args.splits, args.tags_from, out, replace=replace)
-        logger.info("wrote the tags of %d images to %s", count, out)
+        dataset = VocDataset.open(args.root)
+        count = make_cls_labels(dataset, args.splits, args.tags_from, args.out)
+        logger.info("wrote the tags of %d images to %s", count, args.out)
 
     return exit_status(work)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

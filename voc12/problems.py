@@ -1,9 +1,10 @@
 """What is wrong with a dataset's pictures, each with its path and a remedy."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from misc.errors import UserError
+from misc.errors import UserError, some_images
 from voc12.files import VocDataset
 from voc12.picture_sizes import IMAGE, PictureSizes, Size, sizes_of
 
@@ -33,9 +34,9 @@ def shorten(problems: list[str], what: str, remedy: str = "") -> list[str]:
 def image_problems(dataset: VocDataset, ids: Iterable[str]) -> list[str]:
     """Photographs that are missing or unreadable."""
     sizes = sizes_of(dataset, IMAGE)
-    looked_up = (sizes[image_id] for image_id in ids)
-    problems = [f"Image: {problem}" for problem in looked_up if isinstance(problem, str)]
-    return shorten(problems, "images")
+    found = {i: problem for i in ids if isinstance(problem := sizes[i], str)}
+    missing, others = _apart(sizes, found, "Photograph")
+    return shorten(missing + [f"Image: {problem}" for problem in others.values()], "images")
 
 
 def map_problems(
@@ -49,10 +50,25 @@ def fit_problems(
     dataset: VocDataset, maps: PictureSizes, ids: Iterable[str], what: str, remedy: str
 ) -> list[str]:
     """The same of maps whose sizes may be known already."""
-    problems = [
-        f"{what} of {image_id}: {problem}" for image_id, problem in misfits(dataset, maps, ids)
-    ]
-    return shorten(problems, "of them", remedy)
+    missing, others = _apart(maps, dict(misfits(dataset, maps, ids)), what)
+    problems = [f"{what} of {image_id}: {problem}" for image_id, problem in others.items()]
+    return shorten(missing + problems, "of them", remedy)
+
+
+def _apart(
+    pictures: PictureSizes, found: Mapping[str, str], what: str
+) -> tuple[list[str], dict[str, str]]:
+    """Several pictures that are missing as one problem, and the problems of the others."""
+    missing = [i for i in found if not os.path.lexists(pictures.path_of(i))]
+    if len(missing) < 2:
+        return [], dict(found)
+    first = pictures.path_of(missing[0])
+    why = f"{first} is missing, and so are the others."
+    if not first.parent.is_dir():
+        why = f"there is no folder {first.parent}."
+    gone = set(missing)
+    others = {i: problem for i, problem in found.items() if i not in gone}
+    return [f"{what} of {some_images(missing)}: {why}"], others
 
 
 def misfits(

@@ -4,6 +4,7 @@ import gzip
 import io
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +34,22 @@ def submission_suffix(path: Path) -> str:
     raise UserError(f"--voc_submission {path}: the name must end in {', '.join(SUFFIXES)}.")
 
 
+def is_submission(path: Path) -> bool:
+    """True if an archive holds masks for the server and nothing else, as those written here do."""
+    if not path.is_file():
+        return False
+    try:
+        if submission_suffix(path) == ".zip":
+            with zipfile.ZipFile(path) as zipped:
+                names = zipped.namelist()
+        else:
+            with tarfile.open(path) as tarred:
+                names = tarred.getnames()
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError):
+        return False
+    return all(name.startswith(f"{FOLDER}/") and name.endswith(".png") for name in names)
+
+
 def write_submission(
     path: Path,
     masks: Mapping[str, Path],
@@ -42,7 +59,7 @@ def write_submission(
     """Write the masks as `results/VOC2012/Segmentation/comp6_test_cls/<id>.png`, or nothing.
 
     Args:
-        path: .tar.gz, .tgz or .zip; an existing one is replaced.
+        path: .tar.gz, .tgz or .zip; an existing submission is replaced.
         masks: the mask of each image of the split.
         image_size: (H,W) of an image.
         num_classes: foreground classes; a mask holds 0 to this, and nothing is ignored.

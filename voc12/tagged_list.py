@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from misc.errors import UserError
-from voc12.text import read_lines
+from voc12.text import is_there, read_lines
 
 TAGGED_LINE = re.compile(r"(\S+)((?:\s+\d+)*)")
 FORMAT = "A line is an image id and its classes, counted from 0."
@@ -42,7 +42,7 @@ def read_tagged_list(path: Path, num_classes: int) -> dict[str, np.ndarray]:
         UserError: if the file is missing, no such list, names an image twice or an unknown class,
             or not one class.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise UserError(f"No tags {path}. {FORMAT}")
     tags: dict[str, np.ndarray] = {}
     for line in read_lines(path):

@@ -26,7 +26,7 @@ from misc.errors import UserError
 from misc.images import image_size
 from misc.log import progress
 from misc.runtime import WorkerPool
-from misc.workspace import Record, atomic_write, claim_record, remove_partial_files
+from misc.workspace import Record, atomic_write, claim_record, demand_own, remove_partial_files
 
 logger = logging.getLogger(__name__)
 
@@ -125,14 +125,16 @@ class Conversion:
         return len(classes)
 
 
-def _remove_converted(target: Path, ids: Iterable[str]) -> None:
-    (target / RECORD_NAME).unlink(missing_ok=True)
+def _files_of(target: Path, ids: Iterable[str]) -> list[Path]:
+    """The CAM files of these images in a folder."""
     wanted = set(ids)
-    for path in target.iterdir():
+
+    def image_id(path: Path) -> str:
         parsed = split_name(path.name)
-        image_id = parsed[0] if parsed else path.name.removesuffix(".npy")
-        if image_id in wanted and path.suffix in (".npy", ".png"):
-            path.unlink()
+        return parsed[0] if parsed else path.name.removesuffix(".npy")
+
+    paths = (path for path in target.iterdir() if path.suffix in (".npy", ".png"))
+    return sorted(path for path in paths if image_id(path) in wanted)
 
 
 def _sizes(args: argparse.Namespace) -> dict[str, SizeOrPicture] | None:
@@ -199,7 +201,8 @@ def convert(args: argparse.Namespace) -> int:
     """Convert a folder; return the number of images converted in this run.
 
     Raises:
-        UserError: for whatever is wrong, after all good files are converted.
+        UserError: for whatever is wrong, after all good files are converted; at once where DST
+            holds CAMs that were not converted here.
     """
     class_id_of(args.cam_ids, args.num_classes)
     source = CamFolder(
@@ -212,8 +215,12 @@ def convert(args: argparse.Namespace) -> int:
     args.target.mkdir(parents=True, exist_ok=True)
     if args.source.resolve() == args.target.resolve():
         raise UserError("SRC and DST are the same folder. Choose another DST.")
+    there = _files_of(args.target, listed)
+    demand_own(args.target / RECORD_NAME, there, "another DST")
     if args.overwrite:
-        _remove_converted(args.target, listed)
+        for path in there:
+            path.unlink()
+        (args.target / RECORD_NAME).unlink(missing_ok=True)
     names = ("cam_format", "cam_ids", "to", "num_classes", "tags")
     settings = {name: str(getattr(args, name)) for name in names}
     settings["source"] = str(args.source.resolve())

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from misc.cam_files import CAM_FORMATS, CAM_IDS, CONTIGUOUS
-from misc.config.settings import INPUT, NO_EFFECT, broken_rules, plain, setting
+from misc.config.settings import INPUT, NO_EFFECT, a_seed, broken_rules, plain, setting
 from misc.errors import UserError
 from misc.runtime import available_cpus
+from misc.workspace import LONGEST_NAME
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "squeezenet1_0")
 SALIENCY_FLAG = "saliency_out_dir"  # of the maps that are made here
@@ -32,8 +33,9 @@ class DataSettings:
     )
     preset: str = setting(
         "none",
-        "set the published defaults of a dataset, or BES's own; other flags override them",
-        ("none", "voc12", "coco14", "bes"),
+        "set the published defaults of a dataset, BES's own, or what suits a few hundred images; "
+        "other flags override them",
+        ("none", "voc12", "coco14", "bes", "small"),
         decides=NO_EFFECT,
         in_short_help=True,
     )
@@ -139,8 +141,9 @@ class RunSettings:
         None, "log file, without .log (default: below --out_dir)", decides=NO_EFFECT
     )
     seed: int = setting(
-        5, "random seed (report several seeds, never one)", at_least=0, in_short_help=True
-    )
+        5, "random seed (report several seeds, never one)", at_least=0, rule=a_seed,
+        in_short_help=True,
+    )  # fmt: skip
     num_workers: int = setting(
         available_cpus, "processes for CPU work", at_least=0, decides=NO_EFFECT, in_short_help=True
     )
@@ -277,12 +280,20 @@ def check_config(config: Config) -> None:
     for part in type(config).__mro__:
         if "problems" in vars(part):
             broken += part.problems(config)  # type: ignore[attr-defined]
+    for name in ("log_name", *_result_paths(config)):
+        path = getattr(config, name)
+        if path is not None and len(os.fsencode(path.name)) > LONGEST_NAME:
+            broken.append(f"--{name} {path}: the name has at most {LONGEST_NAME} bytes")
     owners: dict[Path, str] = {}
-    for field in dataclasses.fields(config):
-        if "below_out_dir" in field.metadata:
-            path = Path(os.path.abspath(config.path(field.name)))
-            if path in owners:
-                broken.append(f"--{field.name} {path}: --{owners[path]} names this path too")
-            owners[path] = field.name
+    for name in _result_paths(config):
+        path = Path(os.path.abspath(config.path(name)))
+        if path in owners:
+            broken.append(f"--{name} {path}: --{owners[path]} names this path too")
+        owners[path] = name
     if broken:
         raise UserError("Invalid settings:\n  " + "\n  ".join(broken))
+
+
+def _result_paths(config: Config) -> list[str]:
+    """The flags that name where results go."""
+    return [field.name for field in dataclasses.fields(config) if "below_out_dir" in field.metadata]

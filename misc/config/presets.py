@@ -42,6 +42,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Source: the code published with BES (ECCV 2020).
     "bes": {"saliency": "none", "cam_eval_thres": 0.11, "sem_seg_bg_thres": 0.25},
+    # Source: experiments on 30, 100 and 200 photographs, tests/benchmarks/README.md.
+    "small": {
+        "cam_batch_size": 8,
+        "cam_num_epoches": 20,
+        "cam_learning_rate": 0.01,
+        "cam_momentum": 0.9,
+        "cam_crop_size": 256,
+        "cam_resize_long": (256.0, 400.0),
+        "bes_batch_size": 8,
+        "bes_num_epoches": 12,
+        "bes_crop_size": 256,
+        "bes_momentum": 0.9,
+    },
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 TRUE_WORDS = ("true", "yes", "1", "on")
 FALSE_WORDS = ("false", "no", "0", "off")
 
+LONGEST_PART = 255  # bytes of a name that file systems take
 LONG = 8  # values that a default of the help may list
 
 RESULT, INPUT, NO_EFFECT = "result", "input", "no effect"
@@ -63,6 +64,14 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+MOST_SEED = 2**63 - 1  # of torch's and numpy's generators
+
+
+def a_seed(value: int) -> str:
+    """A rule for `setting`: a seed that all random generators take."""
+    return "" if value <= MOST_SEED else "a seed is at most 2^63 - 1"
+
+
 def positive_numbers(values: Sequence[float]) -> str:
     """A rule for `setting`: one number or more, all above 0."""
     is_kept = bool(values) and all(value > 0 for value in values)
@@ -72,6 +81,11 @@ def positive_numbers(values: Sequence[float]) -> str:
 def distinct(values: Sequence[object]) -> str:
     """A rule for `setting`: nothing is named twice."""
     return "" if len({*values}) == len(values) else "one is named twice"
+
+
+def distinct_seeds(values: Sequence[int]) -> str:
+    """A rule for `setting`: seeds, none twice."""
+    return next(filter(None, map(a_seed, values)), distinct(values))
 
 
 def distinct_numbers(values: Sequence[object]) -> str:
@@ -187,13 +201,29 @@ def broken_rules(settings: Any) -> list[str]:
     problems = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        broken = _broken_range(value, *field.metadata["range"])
+        broken = _broken_range(value, *field.metadata["range"]) or _broken_name(value)
         rule = field.metadata["rule"]
         if not broken and rule is not None:
             broken = rule(value)
         if broken:
-            problems.append(f"--{field.name} {typed(value)}: {broken}")
+            problems.append(f"--{field.name} {_printable(typed(value))}: {broken}")
     return problems
+
+
+def _printable(text: str) -> str:
+    """The text with what is not UTF-8 in it escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _broken_name(value: Any) -> str:
+    """What makes a path, or a word that may be one, no name of a file."""
+    if not isinstance(value, str | Path):
+        return ""
+    try:
+        longest = max((len(part.encode()) for part in Path(value).parts), default=0)
+    except UnicodeEncodeError:
+        return "the name is not UTF-8; rename the file or folder"
+    return "" if longest <= LONGEST_PART else f"a name has at most {LONGEST_PART} bytes"
 
 
 def _broken_range(

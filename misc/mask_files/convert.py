@@ -13,7 +13,7 @@ from misc.images import write_palette_png
 from misc.log import progress
 from misc.mask_files.reading import read_any_mask
 from misc.runtime import WorkerPool, available_cpus
-from misc.workspace import Record, atomic_write, claim_record, remove_partial_files
+from misc.workspace import Record, atomic_write, claim_record, demand_own, remove_partial_files
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,8 @@ def convert(args: argparse.Namespace) -> int:
     """Convert a folder; return the number of files converted in this run.
 
     Raises:
-        UserError: for whatever is wrong, after all good files are converted.
+        UserError: for whatever is wrong, after all good files are converted; at once where DST
+            holds masks that were not converted here.
     """
     if args.num_classes >= VOID:
         raise UserError(f"--num_classes {args.num_classes}: masks have at most {VOID - 1} classes.")
@@ -70,9 +71,11 @@ def convert(args: argparse.Namespace) -> int:
     args.target.mkdir(parents=True, exist_ok=True)
     if args.source.resolve() == args.target.resolve():
         raise UserError("SRC and DST are the same folder. Choose another DST.")
+    there = [path for image_id in masks if (path := args.target / f"{image_id}.png").exists()]
+    demand_own(args.target / RECORD_NAME, there, "another DST")
     if args.overwrite:
-        for image_id in masks:
-            (args.target / f"{image_id}.png").unlink(missing_ok=True)
+        for path in there:
+            path.unlink()
         (args.target / RECORD_NAME).unlink(missing_ok=True)
     settings = {"num_classes": str(args.num_classes), "source": str(args.source.resolve())}
     claim_record(args.target / RECORD_NAME, Record(settings, {}), str(args.target), "another DST")

@@ -1,4 +1,4 @@
-"""Scores of masks: confusion matrices, and CAMs at many thresholds in one pass."""
+"""Scores of masks: confusion matrices, and CAMs at many thresholds in one pass; of tags."""
 
 from misc.metrics.bootstrap import interval, miou_of_counts, resampled_mious
 from misc.metrics.boundary import BOUNDARY_TOLERANCE, boundary_f
@@ -12,14 +12,17 @@ from misc.metrics.scores import (
     max_and_argmax,
     truth_rows,
 )
+from misc.metrics.tags import TagScores, chance_level
 
 __all__ = [
     "BOUNDARY_TOLERANCE",
     "ConfusionMatrix",
     "Levels",
     "Scores",
+    "TagScores",
     "ThresholdSweep",
     "boundary_f",
+    "chance_level",
     "check_class_ids",
     "interval",
     "known_rows",

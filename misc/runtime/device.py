@@ -38,6 +38,14 @@ class Runtime:
         return self.accelerator.device
 
     @property
+    def device_name(self) -> str:
+        """Name of the card that networks run on; `cpu` without one."""
+        import torch
+
+        is_card = self.device.type == "cuda"
+        return torch.cuda.get_device_name(self.device) if is_card else self.device.type
+
+    @property
     def rank(self) -> int:
         """Number of this process, from 0."""
         return self.accelerator.process_index

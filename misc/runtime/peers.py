@@ -6,21 +6,19 @@ score alone for hours. So each process counts up in the store that all met at, a
 others do.
 """
 
-import atexit
 import contextlib
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from misc.runtime.device import ReportedByMain
-from misc.runtime.signals import unstoppable
+from misc.signals import unstoppable
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -216,25 +214,3 @@ def connect_to_store() -> "Store":
     )
     # torchrun may start processes anew with the same store.
     return PrefixStore(f"sbe/peers/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-
-
-def end_process(status: int) -> NoReturn:
-    """End this process, by a short way where it is one of several.
-
-    A thread of torch.distributed lets go of a collective operation's tensors some time after the
-    operation. If Python is taking itself apart by then, that aborts the process; destroying the
-    process group does not help, since networks hold on to it. So there the functions registered
-    for the end are called, and the process ends without waiting for other threads.
-
-    Args:
-        status: the exit status.
-    """
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        sys.exit(status)
-    try:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)

@@ -10,18 +10,24 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import forkserver, queues
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from misc.errors import UserError
+from misc.errors import TO_GO_ON, UserError
 from misc.runtime.memory import keep_freed_memory
+from misc.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+WORKER_DIED = (
+    "A worker process died: somebody killed it, or memory or shared memory (/dev/shm) ran out. "
+    f"{TO_GO_ON}, with fewer --num_workers if it happens again."
+)
 
 
 def available_cpus() -> int:
@@ -52,7 +58,9 @@ def _start_server() -> "ForkServerContext | SpawnContext":
     # Nothing of ours: the server looks in the working directory first, where another project's
     # `misc` may lie.
     context.set_forkserver_preload(["torch", "PIL.Image"])
-    with _interrupt_ignored():  # the server and its workers inherit that: Ctrl-C is the parent's
+    # The server inherits that, and its workers but for SIGTERM: a terminal and cluster managers
+    # send such signals to all processes, and the parent decides what becomes of the others.
+    with _stop_signals_ignored():
         forkserver.ensure_running()
     return context
 
@@ -70,15 +78,16 @@ def multiprocessing_context() -> "ForkServerContext | SpawnContext":
 
 
 @contextlib.contextmanager
-def _interrupt_ignored() -> Iterator[None]:
+def _stop_signals_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start_worker(_index: int = 0) -> None:
@@ -90,7 +99,10 @@ def start_worker(_index: int = 0) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the parent ends a worker that hangs
     sys.excepthook = _report_unless_parent_left
+    # Else what cannot be handed over is dropped, and the parent waits for it for ever.
+    queues.Queue._on_queue_feeder_error = staticmethod(_end_for)  # type: ignore[attr-defined]
     torch.set_num_threads(1)
     keep_freed_memory()
     parent = multiprocessing.parent_process()
@@ -101,6 +113,14 @@ def start_worker(_index: int = 0) -> None:
             os._exit(1)
 
         threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def _end_for(error: Exception, _item: object) -> None:
+    """End this worker process, which the parent notices, for an error of its queue's thread."""
+    if not isinstance(error, ConnectionError | EOFError):  # the parent stopped, and says so itself
+        sys.stderr.write(f"A worker process cannot hand over what it read: {error}\n")
+        sys.stderr.flush()
+    os._exit(1)
 
 
 def _report_unless_parent_left(
@@ -164,8 +184,5 @@ class WorkerPool:
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
-        except BrokenProcessPool:
-            raise UserError(
-                "A worker process died, most likely for lack of memory. Finished work is "
-                "kept: run again, with fewer --num_workers if it happens again."
-            ) from None
+        except (BrokenProcessPool, ConnectionError, EOFError):
+            raise UserError(WORKER_DIED) from None

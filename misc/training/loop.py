@@ -9,34 +9,46 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from misc.errors import UserError
 from misc.log import progress
-from misc.runtime import Runtime, StopRequest, multiprocessing_context, start_worker, stop_later
+from misc.runtime import Runtime, read_ahead
+from misc.signals import StopRequest, stop_later
 from misc.training.state import Checkpoints, TrainingState
+from misc.workspace import TrainingCurve
 
 logger = logging.getLogger(__name__)
 
+WHOLE_BATCHES = 16
 Draw = tuple[int, int]  # epoch, index of the image
 Batch = dict[str, Tensor]
 
 
 class BatchPlan:
-    """Which images make up each step's batch: seeded, the last incomplete batch left out.
+    """Which images make up each step's batch, seeded.
 
-    Fewer images than a batch make one batch of what there is.
+    Where an epoch has `WHOLE_BATCHES` batches or more, the last incomplete one is left out, as in
+    the reference. A smaller epoch shows every image, in batches of nearly equal sizes.
+
+    Attributes:
+        images_per_epoch: how many images an epoch shows.
+        batch_size: images of the largest batch.
+        least_batch: images of the smallest one.
     """
 
     def __init__(self, num_images: int, batch_size: int, num_epochs: int, seed: int) -> None:
-        """Plan `num_epochs` passes over `num_images` in batches of `batch_size`."""
+        """Plan `num_epochs` passes over `num_images` in batches of at most `batch_size`."""
         self.num_images = num_images
-        self.batch_size = min(batch_size, num_images)
-        self.steps_per_epoch = num_images // self.batch_size
+        self.steps_per_epoch = num_images // batch_size
+        self.images_per_epoch = self.steps_per_epoch * batch_size
+        if self.steps_per_epoch < WHOLE_BATCHES:
+            self.steps_per_epoch = -(-num_images // batch_size)
+            self.images_per_epoch = num_images
+        self.batch_size = -(-self.images_per_epoch // self.steps_per_epoch)
+        self.least_batch = self.images_per_epoch // self.steps_per_epoch
         self.num_steps = num_epochs * self.steps_per_epoch
         self.seed = seed
-        if self.batch_size < batch_size:
-            logger.warning("batches of %d only: there are no more images", self.batch_size)
 
     @classmethod
     def of_steps(cls, num_images: int, batch_size: int, num_steps: int, seed: int) -> "BatchPlan":
@@ -49,8 +61,10 @@ class BatchPlan:
         """The images of one step over all processes, each with its epoch."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
-        start = position * self.batch_size
-        return [(epoch, int(i)) for i in order[start : start + self.batch_size]]
+        start, end = (
+            self.images_per_epoch * at // self.steps_per_epoch for at in (position, position + 1)
+        )
+        return [(epoch, int(i)) for i in order[start:end]]
 
 
 class _StepSampler:
@@ -123,7 +137,14 @@ class Learning:
             self.model = self.network
 
 
-def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, desc: str) -> Trained:
+def train(
+    runtime: Runtime,
+    learning: Learning,
+    checkpoints: Checkpoints,
+    *,
+    desc: str,
+    curve: TrainingCurve | None = None,
+) -> Trained:
     """Train in place over all steps, from the last checkpoint if there is one.
 
     An update whose gradients overflow in fp16 changes nothing, but counts; a warning at the end
@@ -135,6 +156,7 @@ def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, des
         learning: what is trained, and on what.
         checkpoints: where to keep the state, and how often.
         desc: what the progress bar says.
+        curve: where the main process keeps loss and learning rate of each update.
 
     Returns:
         the number of steps taken in this run, their loss, and whether to stop once all is kept.
@@ -145,10 +167,10 @@ def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, des
         KeyboardInterrupt: if this process, or another of the run, was asked to stop.
     """
     plan, model, accumulate = learning.plan, learning.model, learning.accumulate
-    if plan.batch_size < runtime.world_size:
+    if plan.least_batch < runtime.world_size:
         raise UserError(
-            f"A batch of {plan.batch_size} cannot be divided among {runtime.world_size} processes. "
-            "Start fewer processes or raise the batch size."
+            f"A batch of {plan.least_batch} cannot be divided among {runtime.world_size} "
+            "processes. Start fewer processes or raise the batch size."
         )
     state = TrainingState(runtime, model, learning.optimizer, checkpoints, desc)
     first_step = state.resume(plan.num_steps)
@@ -161,7 +183,8 @@ def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, des
         total=plan.num_steps,
         done=first_step,
     )
-    with stop_later() as stop:
+    growing = contextlib.nullcontext() if curve is None else curve.growing(first_step // accumulate)
+    with stop_later() as stop, growing as add_row:
         for done, batch in enumerate(batches, first_step + 1):
             updates = done % accumulate == 0
             # Until the update, the processes need not see each other's gradients.
@@ -180,6 +203,13 @@ def train(runtime: Runtime, learning: Learning, checkpoints: Checkpoints, *, des
             told = torch.stack([loss.detach().float(), loss.new_full((), float(stop.is_asked))])
             total, asked = runtime.sum_over_processes(told).tolist()
             losses.append(state.finite(total, done))
+            if updates:
+                mean_loss = float(np.mean(losses[-accumulate:]))
+                rate = learning.optimizer.param_groups[0]["lr"]
+                batches.tell(f"loss {mean_loss:.3f}, rate {rate:.2g}")
+                if add_row is not None:
+                    epoch = (done - 1) // plan.steps_per_epoch + 1
+                    add_row(done // accumulate, epoch, mean_loss, rate)
             is_last = done == plan.num_steps
             looks = updates and (is_last or _is_multiple(done // accumulate, learning.update_every))
             ends_epoch = _is_multiple(done, plan.steps_per_epoch)
@@ -214,17 +244,5 @@ def _is_multiple(count: int, every: int) -> bool:
 
 def _batches(runtime: Runtime, dataset: Dataset[Batch], sampler: _StepSampler) -> Iterator[Batch]:
     """Batches on the device, read by worker processes ahead of their use."""
-    loader = DataLoader(dataset, batch_sampler=sampler, **loader_options(runtime))
-    for batch in loader:
+    for batch in read_ahead(runtime, dataset, batch_sampler=sampler):
         yield {name: value.to(runtime.device, non_blocking=True) for name, value in batch.items()}
-
-
-def loader_options(runtime: Runtime) -> dict[str, Any]:
-    """How a DataLoader reads ahead on this machine."""
-    workers = runtime.num_workers
-    return {
-        "num_workers": workers,
-        "pin_memory": runtime.device.type == "cuda",
-        "multiprocessing_context": multiprocessing_context() if workers else None,
-        "worker_init_fn": start_worker if workers else None,
-    }

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -76,14 +76,12 @@ class FileFingerprints:
             if stamp is not None and stamp_of(paths[i]) == stamp:
                 learnt.append((names[i], stamp, digest))
         if learnt:
-            with self._to_write(self._new) as database:
-                database.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", learnt)
+            self._learn("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", learnt)
         return [digest or NO_FILE for digest in digests]
 
     def remember(self, notes: Mapping[str, str]) -> None:
         """Remember that what has these keys was checked and is sound, and a note of each."""
-        with self._to_write(self._new) as database:
-            database.executemany("INSERT OR REPLACE INTO checked VALUES (?, ?)", notes.items())
+        self._learn("INSERT OR REPLACE INTO checked VALUES (?, ?)", notes.items())
 
     def remembered(self, keys: Sequence[str]) -> dict[str, str]:
         """Notes of those of `keys` that this process, or an earlier one, has remembered."""
@@ -116,6 +114,18 @@ class FileFingerprints:
             self.memory = None
             return
         self._new.unlink()
+
+    def _learn(self, statement: str, rows: Iterable[tuple[str, ...]]) -> None:
+        """Keep what was learnt; where the temporary folder is full, it costs time and no more."""
+        try:
+            with self._to_write(self._new) as database:
+                database.executemany(statement, rows)
+        except (OSError, sqlite3.DatabaseError) as error:
+            logger.warning(
+                "%s cannot be written (%s): files will be read again. Free some space there, or "
+                "name another folder by TMPDIR.",
+                self._new, error,
+            )  # fmt: skip
 
     def _rows(
         self, databases: dict[Path, sqlite3.Connection], query: str, values: Sequence[str]

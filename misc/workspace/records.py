@@ -1,7 +1,7 @@
 """Which settings and inputs made a result: written beside it, compared before it is used."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,23 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(_shown, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def demand_own(path: Path, others: Iterable[Path], elsewhere: str) -> None:
+    """Refuse to work among files of somebody else: without a record yet, there are to be none.
+
+    Args:
+        path: where the record lies, or will lie.
+        others: files that would be replaced, or taken for ours.
+        elsewhere: what to choose instead.
+
+    Raises:
+        UserError: naming the first of the files.
+    """
+    if path.exists():
+        return
+    if (first := next(iter(others), None)) is not None:
+        raise UserError(f"{first} is there, and was not made here. Choose {elsewhere}.")
 
 
 def claim_record(path: Path, record: Record, what: str, remedy: str) -> None:

@@ -152,9 +152,10 @@ class ImageFolder:
             os.replace(staging.path / name, self.path / name)
         earlier = self.record()
         if more[WHOLE]:
-            for name in self._names() - successors:
-                if name.endswith(suffixes):
-                    (self.path / name).unlink()
+            # What somebody else put here meanwhile is in no record, and stays.
+            old = {i + suffix for i in (earlier.images if earlier else ()) for suffix in suffixes}
+            for name in self._names() & old - successors:
+                (self.path / name).unlink()
             earlier = None
         for name in (i + suffix for i in record.images for suffix in more[FURTHER]):
             (self.path / name).unlink(missing_ok=True)
@@ -193,6 +194,10 @@ class WeightsFile:
     def training(self) -> Path:
         """Folder of a training that has not ended."""
         return self.path.with_name(f"{self.path.name}{STAGING_NAME}")
+
+    def beside(self, ending: str) -> Path:
+        """What a training keeps beside the weights: their name without its suffix, and `ending`."""
+        return self.path.with_name(f"{self.path.stem}{ending}")
 
     @property
     def checkpoint(self) -> Path:

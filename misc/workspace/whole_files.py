@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import stat
@@ -10,8 +11,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from misc.errors import UserError
+from misc.images import open_regular
 
 PARTIAL_SUFFIX = ".partial"
+# Bytes of the longest name that `atomic_write` takes: file systems take 255, Linux has process ids
+# of up to seven digits.
+LONGEST_NAME = 255 - len(f"..4194304{PARTIAL_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -23,15 +28,41 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     Yields:
         The open temporary file in the same folder.
+
+    Raises:
+        OSError: if the system refuses to write it, naming `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    raw = _Partial(partial, "wb")
     try:
-        with open(partial, "wb") as file:
+        with io.BufferedWriter(raw) as file:
             yield file
         os.replace(partial, path)
+    except Exception as error:
+        if raw.refusal is not None:
+            raise OSError(raw.refusal.errno, raw.refusal.strerror, str(path)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+class _Partial(io.FileIO):
+    """A file that remembers why it was not written: torch.save raises an error of its own.
+
+    Attributes:
+        refusal: what the system said, if it refused to write.
+    """
+
+    refusal: OSError | None = None
+
+    def write(self, data) -> int | None:  # type: ignore[no-untyped-def, override] # any buffer
+        """Write as a file does."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refusal = error
+            raise
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -48,12 +79,17 @@ def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
         remedy: what to do if it is damaged.
 
     Raises:
-        UserError: if it is not valid JSON.
+        UserError: if it is not valid JSON, or no regular file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            return json.loads(file.read().decode())
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}). {remedy}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
 
 
 def digest(content: Any) -> str:
@@ -93,5 +129,5 @@ def content_digest(path: Path) -> str:
 
 def remove_partial_files(folder: Path) -> None:
     """Delete what an interrupted run left half-written in `folder`."""
-    for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
+    for path in folder.glob(f".*.*[0-9]{PARTIAL_SUFFIX}"):
         path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from misc.config import distinct, distinct_numbers, setting
+from misc.config import distinct_numbers, distinct_seeds, setting
 from misc.errors import UserError, some_images
 from step.artefacts import CAMS, SALIENCY_MAPS, SCORED_MASKS, ExactMasks
 from step.benchmark.sets import MapSet, Sets, trained_variants
@@ -63,7 +63,7 @@ class Settings:
     )
     benchmark_seeds: tuple[int, ...] = setting(
         (), "seeds of --benchmark_sbe, such as 0,1,2 (default: --seed)", at_least=0,
-        rule=distinct, decides="input",
+        rule=distinct_seeds, decides="input",
     )  # fmt: skip
 
 

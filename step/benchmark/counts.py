@@ -18,7 +18,7 @@ from misc.saliency import read_saliency
 from misc.workspace import atomic_write
 from misc.wsss_bed import SaliencyScores, ThresholdGrid
 from step.common.results import CamFile, CamReader
-from step.common.scores import chunks, naming
+from step.common.scores import IMAGES_A_TASK, chunks, naming
 from voc12.files import VocDataset
 
 logger = logging.getLogger(__name__)
@@ -135,14 +135,15 @@ def count_pair(
         (job, place, [(i, cam_files[i], [i in part for part in members]) for i in tasks[place]])
         for place in pending
     )
-    found = progress(pool.map(_count, work), desc=desc, total=len(pending))
+    images = sum(len(tasks[place]) for place in pending)
+    found = progress(pool.map(_count, work), desc=desc, total=images, each=IMAGES_A_TASK)
     for number, (place, sparse) in enumerate(found, 1):
         for grid, part in zip(counts.grids, sparse, strict=True):
             grid.add_sparse(*part)
         counts.done[place] = True
         if number % TASKS_BETWEEN_SAVES == 0 or number == len(pending):
             counts.write(path, made_from)
-    return counts.grids, sum(len(tasks[place]) for place in pending)
+    return counts.grids, images
 
 
 def _count(task: tuple[PairJob, int, list[Item]]) -> tuple[int, list[Sparse]]:
@@ -166,7 +167,8 @@ def score_saliency(
 ) -> dict[str, float]:
     """MAE, F-beta and IoU of the dataset's saliency maps, as `SaliencyScores.measures`."""
     tasks = [(dataset, place, part) for place, part in enumerate(chunks(ids))]
-    found = progress(pool.map(_score_saliency, tasks), desc=desc, total=len(tasks))
+    scored = pool.map(_score_saliency, tasks)
+    found = progress(scored, desc=desc, total=len(ids), each=IMAGES_A_TASK)
     total = SaliencyScores()
     # In the order of the list: sums of floats depend on it.
     for _, part in sorted(found, key=lambda pair: pair[0]):

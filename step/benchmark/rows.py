@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from misc.config import plain
-from misc.workspace import read_json
 from misc.wsss_bed import GridScores, loss_of, transfer_losses
 from step.benchmark.sets import Sets, Trained, sbe_steps, trained_variants
+from step.common.runfile import read_run
+from step.common.scorefile import ScoreFile
 from step.common.scores import percent, spread
 from voc12.classes import class_indices
 from voc12.published_sets import find_published, published
@@ -91,14 +92,15 @@ def cell_rows(results: Results) -> Iterator[dict[str, Any]]:
 def sbe_rows(results: Results) -> Iterator[dict[str, Any]]:
     """One row for each pair, seed and method that a network was trained for with these settings."""
     for trained in trained_variants(results.sets.run):
-        path = trained.run.config.out_dir / "scores.json"
-        content = read_json(path) if path.exists() else {}
-        scores = content.get(f"eval_sem_seg{trained.ending}")
-        if scores is None:
+        config = trained.run.config
+        scores = ScoreFile.of(config).step(f"eval_sem_seg{trained.ending}")
+        if not scores:
             continue
-        other = _other_settings(trained, content["settings"])
+        other = _other_settings(trained, read_run(config.out_dir).get("settings", {}))
         if other:
-            logger.warning("%s is left out: made with a different %s", path, ", ".join(other))
+            logger.warning(
+                "%s is left out: made with a different %s", config.out_dir, ", ".join(other)
+            )
             continue
         yield {
             "method": trained.method,

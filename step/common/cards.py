@@ -16,6 +16,7 @@ from misc.images import open_regular
 from misc.untrusted import printable
 from misc.workspace import Identity, Record
 from step.artefacts import PRETRAINED_BACKBONE, SALIENCY_MAPS
+from step.common.runfile import path_of, read_run
 from step.common.scorefile import ScoreFile
 from step.graph import Weights, all_artefacts
 from step.seg.inputs import INIT_WORDS, MASKS_TO_LEARN, START
@@ -213,7 +214,7 @@ def _card_of_records(folder: Path) -> Card:
 def _run_near(folder: Path) -> Path | None:
     """The output folder of the run that made a folder of masks."""
     parents = folder.absolute().parents
-    return next((each for each in parents if (each / "scores.json").exists()), None)
+    return next((each for each in parents if path_of(each).exists()), None)
 
 
 def _supervision_near(folder: Path) -> str:
@@ -228,7 +229,7 @@ def _records_near(folder: Path) -> Iterator[tuple[Path, Record]]:
     out_dir = _run_near(folder)
     if out_dir is None:
         return
-    settings = ScoreFile(out_dir / "scores.json").step("settings")
+    settings = read_run(out_dir).get("settings", {})
     for artefact in all_artefacts():
         place = Path(settings.get(artefact.flag) or out_dir / artefact.below_out_dir)
         if isinstance(artefact, Weights):  # with several seeds there are several

@@ -1,13 +1,14 @@
 """What is wrong with what a step is going to read: the dataset's checks, and one message of all."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from misc.errors import UserError
 from misc.log import progress
 from misc.runtime import WorkerPool
 from misc.workspace import digest
-from step.common.scores import chunks
+from step.common.scores import IMAGES_A_TASK, chunks
 from voc12.problems import (
     count_in_words,
     fit_problems,
@@ -25,6 +26,7 @@ __all__ = [
     "fit_problems",
     "image_problems",
     "look_at_files",
+    "look_at_pictures",
     "map_problems",
     "misfits",
     "one_message",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+FEW = 300  # files that one process looks at before others have started
 
 
 def look_at_files(
@@ -65,8 +68,10 @@ def look_at_files(
     tasks = [(look, [(i, items[i]) for i in part]) for part in chunks(unread)]
     problems: dict[str, str] = {}
     learnt: dict[str, str] = {}
-    with WorkerPool(run.runtime.num_workers) as pool:
-        for bad, good in progress(pool.map(_look_at, tasks), desc=desc, total=len(tasks)):
+    num_workers = run.runtime.num_workers if len(unread) > FEW else 0
+    with WorkerPool(num_workers) as pool:
+        looks = pool.map(_look_at, tasks)
+        for bad, good in progress(looks, desc=desc, total=len(unread), each=IMAGES_A_TASK):
             problems |= bad
             learnt |= good
     run.fingerprints.remember({keys[image_id]: note for image_id, note in learnt.items()})
@@ -83,6 +88,39 @@ def _look_at(
             notes[image_id] = look(item)
         except UserError as error:
             problems[image_id] = error.message
+    return problems, notes
+
+
+def look_at_pictures(
+    run: "Run",
+    look: Callable[[Path], str],
+    paths: Mapping[str, Path],
+    contents: Mapping[str, str],
+    what: str,
+    depends_on: object = None,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What decoding pictures of images brings to light; each is looked at once per run.
+
+    Args:
+        run: the run.
+        look: path -> a note on a sound picture; it raises UserError for a bad one.
+        paths: image id -> picture.
+        contents: image id -> fingerprint of its content.
+        what: the pictures, for the progress bar.
+        depends_on: what else the answer depends on, as JSON can hold it.
+
+    Returns:
+        image id -> what is wrong; image id of the others -> the note.
+    """
+    known = run.once(("looked at", what, depends_on), dict[Path, tuple[str, str]])
+    new = {i: path for i, path in paths.items() if path not in known}
+    if new:
+        keys = {i: [what, depends_on, contents[i]] for i in new}
+        bad, good = look_at_files(run, look, new, keys, f"checking {what}")
+        known.update({new[i]: (problem, "") for i, problem in bad.items()})
+        known.update({new[i]: ("", note) for i, note in good.items()})
+    problems = {i: known[path][0] for i, path in paths.items() if known[path][0]}
+    notes = {i: known[path][1] for i, path in paths.items() if i not in problems}
     return problems, notes
 
 

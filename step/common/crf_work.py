@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from misc.runtime import Runtime, WorkerPool, is_accelerator
+from misc.runtime import Runtime, WorkerPool, is_accelerator, read_ahead
 
 
 def map_with_crf(
@@ -54,12 +54,7 @@ def _do_all(
 def _read_ahead(
     runtime: Runtime, items: Sequence[Any], read: Callable[[Any], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    from torch.utils.data import DataLoader
-
-    from misc.training import loader_options
-
-    inputs: Any = _Inputs(items, read)
-    return iter(DataLoader(inputs, batch_size=None, **loader_options(runtime)))
+    return read_ahead(runtime, _Inputs(items, read), batch_size=None)
 
 
 @dataclass(frozen=True)

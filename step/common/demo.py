@@ -1,10 +1,12 @@
 """What `--demo` runs: its settings, its dataset, its comparisons and their one table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from misc.config import Config
 from step.artefacts import BES_WEIGHTS, BOUNDARY_LABELS, PSEUDO_MASKS, WALKS
+from step.common.runfile import SECONDS, read_run
 from step.common.scorefile import ScoreFile
 from step.common.scores import percent, spread_text
 from step.common.table import table
@@ -104,16 +106,18 @@ def _variant(
     ]  # fmt: skip
 
 
-def comparison_table(scores: ScoreFile) -> str:
+def comparison_table(config: Config) -> str:
     """CAM, BES, SBE and what DeepLab-v2 learnt side by side: mIoU in percent, seconds per step.
 
     "" if nothing of it is known.
     """
+    scores = ScoreFile.of(config)
+    steps = read_run(config.out_dir)["steps"]
     cam = scores.step("eval_cam")
     rows = []
     if cam:
         name = f"CAM (best threshold, {cam['best_threshold']:g})"
-        seconds = _seconds(scores, STEPS_TO_CAMS)
+        seconds = _seconds(steps, STEPS_TO_CAMS)
         rows.append([name, percent(cam["best"]["miou"]), "-", seconds])
     for name, ending in (
         ("BES (no saliency)", BES_ENDING),
@@ -123,19 +127,19 @@ def comparison_table(scores: ScoreFile) -> str:
     ):
         result = scores.step(f"eval_sem_seg{ending}")
         if result:
-            seconds = _seconds(scores, STEPS_WITH_SALIENCY, ending)
+            seconds = _seconds(steps, STEPS_WITH_SALIENCY, ending)
             rows.append([name, percent(result["miou"]), percent(result["miou_crf"]), seconds])
     for masks, ending in (("SBE's masks", ""), ("exact masks", GT_ENDING)):
         last = scores.step(f"eval_seg{ending}").get("last")
         if last:
             mious = [spread_text(last.get(key, {})) for key in ("miou", "miou_crf")]
-            seconds = _seconds(scores, STEPS_WITH_LABELS, ending)
+            seconds = _seconds(steps, STEPS_WITH_LABELS, ending)
             rows.append([f"DeepLab-v2 on val, from {masks}", *mious, seconds])
     header = ["masks of", "mIoU", "mIoU after CRF", "seconds per step"]
     return table(header, rows, width=100) if rows else ""
 
 
-def _seconds(scores: ScoreFile, names: Iterable[str], ending: str = "") -> str:
+def _seconds(steps: Mapping[str, Any], names: Iterable[str], ending: str = "") -> str:
     """What each of the steps took, where it ran."""
-    took = {name: scores.step(f"{name}{ending}").get("seconds") for name in names}
+    took = {name: steps.get(f"{name}{ending}", {}).get(SECONDS) for name in names}
     return ", ".join(f"{name} {seconds:.0f}" for name, seconds in took.items() if seconds)

@@ -1,6 +1,7 @@
-"""How much a step is about to write: said before it begins, and refused where it cannot fit."""
+"""What a step is about to write: said before it begins, and refused where it cannot be written."""
 
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -33,9 +34,28 @@ class DiskUse:
 
     def free(self) -> tuple[Path, int]:
         """The nearest folder that exists, and the bytes that are free there."""
-        parents = (self.folder, *self.folder.absolute().parents)
-        existing = next(path for path in parents if path.exists())
+        existing = _nearest(self.folder)
         return existing, shutil.disk_usage(existing).free
+
+
+def permission_problems(node: Node) -> list[str]:
+    """Folders that a step would write into and must not."""
+    problems = []
+    for artefact in node.step.written(node.run):
+        path = artefact.path(node.run)
+        folder = path if isinstance(artefact, ImageFiles) else path.parent
+        existing = _nearest(folder)
+        if existing.is_dir() and not os.access(existing, os.W_OK | os.X_OK):
+            problems.append(
+                f"--{artefact.flag} {path}: {existing} must not be written into. Change its "
+                "permissions, or choose another place."
+            )
+    return problems
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself if it exists, else the nearest folder above it that does."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
 def use_of(node: Node, todo: Sequence[str]) -> DiskUse | None:

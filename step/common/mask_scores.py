@@ -1,6 +1,7 @@
 """Any folder of masks against the exact ones: what `step.score` and `step.compare` share."""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from misc.images import read_mask
 from misc.log import progress
 from misc.metrics import BOUNDARY_TOLERANCE, ConfusionMatrix, boundary_f
 from misc.runtime import WorkerPool, available_cpus
-from step.common.scores import by_name, chunks, naming, percent, scores_to_json
+from step.common.scores import IMAGES_A_TASK, by_name, chunks, naming, percent, scores_to_json
 from voc12.classes import class_indices
 from voc12.files import CRF_SUFFIX, VocDataset, mask_paths
 from voc12.lists import split_ids
@@ -43,6 +44,28 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--to", type=Path, metavar="DIR", help="folder to write the results to")
     add("--num_workers", type=int, default=available_cpus(), help="worker processes; 0: none")
+
+
+def demand_own_results(folder: Path | None, names: Sequence[str], keys: set[str]) -> None:
+    """Refuse to write over files in `--to` that the tool did not write.
+
+    Args:
+        folder: `--to`; None where nothing is written.
+        names: what would be written; the first is JSON, by which an earlier result is known.
+        keys: some that this JSON has.
+
+    Raises:
+        UserError: naming such a file.
+    """
+    there = [] if folder is None else [path for name in names if (path := folder / name).exists()]
+    if not there:
+        return
+    try:
+        content = json.loads(there[0].read_bytes()) if there[0].name == names[0] else None
+    except (ValueError, OSError):
+        content = None
+    if not (isinstance(content, dict) and keys <= content.keys()):
+        raise UserError(f"{there[0]} is there, and was not written here. Choose another --to.")
 
 
 @dataclass(frozen=True)
@@ -228,7 +251,9 @@ def score_folders(
         for places in chunks(range(len(split.ids)))
     ]
     with WorkerPool(num_workers) as pool:
-        for places, parts in progress(pool.map(_score, tasks), desc="scoring", total=len(tasks)):
+        scored = pool.map(_score, tasks)
+        total = len(split.ids)
+        for places, parts in progress(scored, desc="scoring", total=total, each=IMAGES_A_TASK):
             for of_folder, part in zip(scores, parts, strict=True):
                 of_folder.put(places, part)
     return scores

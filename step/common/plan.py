@@ -11,12 +11,13 @@ from misc.workspace import (
     Identity,
     ImageFolder,
     Record,
+    WeightsFile,
     changed_settings,
     digest,
     identity_of_images,
 )
 from step.common.checks import one_message, problems_of
-from step.common.disk import space_problems, use_of
+from step.common.disk import permission_problems, space_problems, use_of
 from step.common.results import Planned
 from step.common.scorefile import ScoreFile
 from step.common.table import table
@@ -201,7 +202,8 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     begun = weights.begun()
     resumes = begun is not None and record.is_made_like(begun)
     left = () if begun is None else (_left_over(weights.training),)
-    notes = (RESUMES,) if resumes else left
+    length = step.length(node.run, len(ids))
+    notes = (RESUMES, length) if resumes else (*left, length)
     earlier = weights.record()
     if weights.exists() and earlier is not None:
         why = _changes(node, record, earlier, parts)
@@ -211,7 +213,7 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     if begun is not None and not resumes:
         changes = _changes(node, record, begun, parts)
         why = tuple(each._replace(text=f"stopped training: {each.text}") for each in changes)
-        return Status(STALE, why, ids, ids, anew=True, record=record)
+        return Status(STALE, why, ids, ids, anew=True, record=record, notes=(length,))
     return Status(MISSING, (), ids, ids, record=record, notes=notes)
 
 
@@ -220,10 +222,9 @@ def _status_of_scores(node: Node, step: ScoringStep) -> Status:
     if step.is_always_due:
         return Status(DUE, (), ids, ids)
     record, parts = _record_of_all(node, ids)
-    entry = ScoreFile.of(node.run.config).step(node.key)
-    if not isinstance(entry.get("made_from"), dict):
+    earlier = ScoreFile.of(node.run.config).record(node.key)
+    if earlier is None:
         return Status(MISSING, (), ids, ids, record=record)
-    earlier = Record.of_json(dict(entry["made_from"]))
     why = _changes(node, record, earlier, parts)
     return Status(STALE if why else CURRENT, why, ids, ids if why else (), record=record)
 
@@ -265,6 +266,7 @@ class Row:
         is_asked: whether this run requests it.
         is_forced: it is made again though it may be current.
         will_run: it is going to be made.
+        warnings: what is odd about its inputs, but may be meant.
     """
 
     node: Node
@@ -272,6 +274,7 @@ class Row:
     is_asked: bool = True
     is_forced: bool = False
     will_run: bool = False
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def wants(self) -> bool:
@@ -307,9 +310,11 @@ class Plan:
     refused: list[Row] = field(default_factory=list)
 
     def table(self) -> str:
-        """The plan as a table."""
+        """The plan as a table, and what is odd but may be meant below it."""
         header = ["step", "state", "why", "images to do"]
-        return table(header, [row.cells() for row in self.rows], width=100)
+        rows = table(header, [row.cells() for row in self.rows], width=100)
+        warnings = dict.fromkeys(text for row in self.rows for text in row.warnings)
+        return "\n".join([rows, *(f"Warning: {text}" for text in warnings)])
 
     def objections(self) -> str:
         """Why the plan cannot or must not be carried out, and what to do; "" if it can."""
@@ -350,6 +355,8 @@ def make_plan(
         if row.wants and not row.will_run:
             plan.refused.append(row)
     plan.problems += _problems(plan.rows)
+    for row in plan.rows:
+        row.warnings = _warnings(row)
     plan.rows += _dependents(plan.rows, others)
     return plan
 
@@ -432,16 +439,49 @@ def _problems(rows: Sequence[Row]) -> list[str]:
             for source in step.sources(run):
                 problems += _problems_of_source(source, run, todo)
             problems += _problems_of_step(step, run, todo)
+            problems += permission_problems(row.node)
     if not problems:
         uses = [use for row in rows if row.will_run and (use := use_of(row.node, row.todo))]
         problems += space_problems(uses)
     return problems
 
 
+def _warnings(row: Row) -> list[str]:
+    """What is odd about the inputs of a step that has something to do; problems hide it."""
+    if not row.wants or row.status.state == BROKEN:
+        return []
+    found: list[str] = []
+    problems_of(lambda: found.extend(row.node.step.warnings(row.node.run, row.status.ids)))
+    return list(dict.fromkeys(found))
+
+
 def _problems_of_step(step: Step, run: Run, todo: Sequence[str]) -> list[str]:
     problems: list[str] = []
     raised = problems_of(lambda: problems.extend(step.problems(run, todo)))
+    if isinstance(step, TrainingStep):
+        problems += _table_problems(step, step.writes.file(run))
     return problems + raised
+
+
+def _table_problems(step: TrainingStep, weights: WeightsFile) -> list[str]:
+    """Files of the user's that lie where the training would keep its tables."""
+    problems = []
+    for ending, header in step.tables.items():
+        path = weights.beside(ending)
+        if path.name in weights.companions() or not path.exists():
+            continue
+        if not path.is_file() or _first_line(path) != header.encode():
+            problems.append(
+                f"{path} is where {step.name} would keep its {header.replace(',', ', ')}, but the "
+                "file there was not made by it: it is not overwritten. Move it away, or choose "
+                f"other weights with {weights.flag}."
+            )
+    return problems
+
+
+def _first_line(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.readline().rstrip()
 
 
 def _dependents(rows: Sequence[Row], others: Iterable[Node]) -> list[Row]:

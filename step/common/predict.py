@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from misc.training import loader_options
+from misc.runtime import read_ahead
 from misc.transforms import image_pyramid
 from net.deeplab_v2 import DeepLabV2, MultiScale
 from step.common.networks import trained_boundary_network
@@ -29,18 +28,17 @@ def with_boundaries(
         return
     runtime = run.runtime
     network = trained_boundary_network(run, backbone).to(runtime.device).eval()
-    loader = DataLoader(images, batch_size=None, **loader_options(runtime))
-    for sample in loader:
+    for sample in read_ahead(runtime, images, batch_size=None):
         x_pair = sample.pop("levels")[0].to(runtime.device, non_blocking=True)
         with runtime.accelerator.autocast():
             boundary = network.boundary_of_pair(x_pair)
         yield sample, boundary.float()
 
 
-def boundary_predictor(run: "Run") -> Callable[[np.ndarray], np.ndarray]:
+def boundary_predictor(run: "Run", backbone: str) -> Callable[[np.ndarray], np.ndarray]:
     """A function from a photograph (H,W,3) to its boundary probability (h,w) at stride 4."""
     runtime = run.runtime
-    network = trained_boundary_network(run, run.config.backbone).to(runtime.device).eval()
+    network = trained_boundary_network(run, backbone).to(runtime.device).eval()
 
     @torch.no_grad()
     def predict(image: np.ndarray) -> np.ndarray:
@@ -67,8 +65,7 @@ def predict_classes(
     runtime = run.runtime
     model = MultiScale(network, scales).to(runtime.device).eval()
     images = ImagePyramids(run.dataset, ids)
-    loader = DataLoader(images, batch_size=None, **loader_options(runtime))
-    for sample in loader:
+    for sample in read_ahead(runtime, images, batch_size=None):
         x_pair = sample["levels"][0]
         x = x_pair if flip else x_pair[:1]
         with runtime.accelerator.autocast():

@@ -10,15 +10,25 @@ from typing import Any
 
 from misc.config import NO_EFFECT, Config, plain
 from misc.errors import UserError
-from misc.log import progress
-from misc.runtime import Runtime, StopRequest
-from misc.workspace import RunLocks, digest, read_json, remove_partial_files, write_json
+from misc.log import Place, at, progress
+from misc.runtime import Runtime
+from misc.signals import StopRequest
+from misc.workspace import (
+    RunLocks,
+    TrainingCurve,
+    digest,
+    read_json,
+    remove_partial_files,
+    write_json,
+)
 from step.common.disk import announce_use
 from step.common.plan import CURRENT, DUE, MISSING, STALE, Plan, Row, Status, make_plan, status_of
+from step.common.runfile import DONE, KEPT, SKIPPED, RunFiles
 from step.common.scorefile import ScoreFile
 from step.common.setting_checks import setting_problems
 from step.common.table import table
 from step.graph import (
+    CURVE,
     Artefact,
     ImageFiles,
     ImageStep,
@@ -31,8 +41,6 @@ from step.graph import (
 from step.run import NOTES, Run
 
 logger = logging.getLogger(__name__)
-
-DONE, KEPT, SKIPPED = "done", "kept", "skipped"
 
 
 @dataclass
@@ -78,6 +86,8 @@ class Runner:
         self.nodes = list(nodes)
         self.plan = Plan([])
         self._touched: set[Path] = set()
+        self._files: RunFiles | None = None
+        self._number = 0  # of the steps that were begun
         self._stop = StopRequest()
         self._locks = RunLocks()
 
@@ -128,6 +138,16 @@ class Runner:
         """Let other runs write here."""
         self._locks.release()
 
+    def write_begin(self, command: str) -> None:
+        """Write down what this run was asked for, and how its steps stand."""
+        self._files = RunFiles(command, self.run.runtime)
+        self._files.begin(self.run.config, self.plan.rows)
+
+    def write_end(self) -> None:
+        """Write down how long it took."""
+        if self._files is not None:
+            self._files.end()
+
     def _lock_out_dir(self) -> None:
         self._locks.acquire(self.run.notes, self.run.config.out_dir, "--out_dir")
 
@@ -161,32 +181,57 @@ class Runner:
         """Run every step that is to be made; the outcome of each, as it ends."""
         # Only the main process has looked; the others do as it says.
         rows = [row for row in self.plan.rows if row.is_asked]
-        for row in rows or [Row(node, Status(DUE)) for node in self.nodes]:
-            yield self._execute(row)
+        rows = rows or [Row(node, Status(DUE)) for node in self.nodes]
+        for k, row in enumerate(rows):
+            yield self._execute(row, rows[k + 1 :])
         self.run.runtime.on_main(self._redo().forget)
 
     def _redo(self) -> "Redo":
         return Redo(self.run.notes / "redo.json", self.run.config, self.nodes)
 
-    def _execute(self, row: Row) -> Outcome:
+    def _execute(self, row: Row, later: Sequence[Row]) -> Outcome:
         node, runtime = row.node, row.node.run.runtime
         order = runtime.on_main(lambda: self._begin(row))
         if order is None:
             state = row.status.state
             what = KEPT if state in (CURRENT, MISSING, STALE) else SKIPPED
+            if self._files is not None:
+                self._files.note(node, KEPT if what == KEPT else state)
             return Outcome(node, what, self._earlier_result(row))
         start = time.perf_counter()
-        result = self._make(node, order)
+        place = self._next_place(later)
+        with at(place):
+            result = self._make(node, order)
         seconds = time.perf_counter() - start
         outcome = Outcome(node, DONE, result, result.get("images", len(order.todo)), seconds)
         if runtime.is_main:
             self._keep(row, outcome)
         for artefact in node.step.written(node.run):
             self._touched.add(artefact.path(node.run))
-        logger.info("%s: %s (%.1f s)", node.title, node.step.describe(result) or DONE, seconds)
+        said = node.step.describe(result) or f"{outcome.images} images"
+        logger.info("%s%s: %s (%.1f s)", place.label, node.title, said, seconds)
         if isinstance(node.step, TrainingStep):
             self._obey_stop(runtime)
         return outcome
+
+    def _next_place(self, later: Sequence[Row]) -> Place:
+        """Where in the run the step is that now begins, and how long the later ones will take."""
+        self._number += 1
+        expected = [self._expected_seconds(row) for row in later if row.will_run]
+        known = [seconds for seconds in expected if seconds is not None]
+        return Place(
+            self._number, self._number + len(expected), sum(known), len(expected) - len(known)
+        )
+
+    def _expected_seconds(self, row: Row) -> float | None:
+        """How long a step will take, by the last time that it or a variant of it ran here."""
+        assert self._files is not None
+        how = self._files.measured(row.node)
+        if how is None:
+            return None
+        if isinstance(row.node.step, ImageStep):
+            return len(row.todo) / max(how["images_per_second"], 1e-9)
+        return how["seconds"]
 
     def _earlier_result(self, row: Row) -> dict[str, Any]:
         """What stands in the scores; notes on what is current are brought up to date."""
@@ -196,7 +241,7 @@ class Runner:
             return result
         noted = result | node.step.notes(node.run)
         if noted != result and node.run.runtime.is_main:
-            scores.put(node.key, noted, node.run.config)
+            scores.put(node.key, noted)
         return noted
 
     def _obey_stop(self, runtime: Runtime) -> None:
@@ -272,8 +317,19 @@ class Runner:
         weights = step.writes.file(run)
         torch.manual_seed(config.seed)
         learning = step.make(Work(run, list(order.todo), weights=weights), **step.arguments(run))
+        updates = step.updates(run, len(order.todo))
+        logger.info("%s: %d updates, %d images each", node.title, updates, learning.plan.batch_size)
+        if step.has_few_updates(run, len(order.todo)):
+            logger.warning(
+                "%s: with fewer than %d updates expect little. --preset small takes more, of "
+                "smaller batches; or give more epochs or smaller batches yourself.",
+                node.title,
+                step.few_updates,
+            )
         checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
-        trained = train(runtime, learning, checkpoints, desc=node.title)
+        path = weights.training / weights.beside(CURVE).name
+        curve = TrainingCurve(path) if runtime.is_main else None
+        trained = train(runtime, learning, checkpoints, desc=node.title, curve=curve)
         self._stop = trained.stop
         if runtime.is_main:
             save_weights(learning.network, weights.training / weights.path.name)
@@ -281,18 +337,26 @@ class Runner:
         runtime.barrier()
         # Accelerate keeps what it prepared: several networks would pile up in memory.
         runtime.accelerator.free_memory()
-        images = trained.steps * learning.plan.batch_size
-        return {"images": images, "loss": trained.loss, **learning.notes}
+        plan = learning.plan
+        images = round(trained.steps * plan.images_per_epoch / plan.steps_per_epoch)
+        return {"images": images, "updates": updates, "loss": trained.loss, **learning.notes}
 
     def _keep(self, row: Row, outcome: Outcome) -> None:
-        """Enter a result into the scores."""
+        """Enter a result into the scores, and how it was made into run.json."""
         node, result = row.node, outcome.result
-        if row.status.record is not None and isinstance(node.step, ScoringStep):
-            result["made_from"] = row.status.record.to_json()
-        result |= {"settings": node.step.settings(node.run), "seed": node.run.config.seed}
-        rate = outcome.images / outcome.seconds
-        result |= {"seconds": outcome.seconds, "images_per_second": rate}
-        ScoreFile.of(node.run.config).put(node.key, result, node.run.config)
+        if row.warnings:
+            result["warnings"] = row.warnings
+        record = row.status.record if isinstance(node.step, ScoringStep) else None
+        ScoreFile.of(node.run.config).put(node.key, result, record)
+        assert self._files is not None
+        how = {
+            "seconds": outcome.seconds,
+            "images": outcome.images,
+            "images_per_second": outcome.images / outcome.seconds,
+            "seed": node.run.config.seed,
+            "settings": node.step.settings(node.run),
+        }
+        self._files.note(node, DONE, how)
         if row.is_forced:
             self._redo().add(node)
 

@@ -59,7 +59,9 @@ def score_masks(
     num_classes = len(class_names) + 1
     total = ConfusionMatrix(num_classes)
     tasks = [(num_classes, part) for part in chunks(pairs)]
-    for part in progress(pool.map(_confusion, tasks), desc=desc, total=len(tasks)):
+    for part in progress(
+        pool.map(_confusion, tasks), desc=desc, total=len(pairs), each=IMAGES_A_TASK
+    ):
         total.merge(part)
     content = scores_to_json(total.scores(), class_names, eval_classes)
     if ignored := int(total.unscored.sum()):

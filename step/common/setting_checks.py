@@ -1,13 +1,19 @@
 """Settings that only the dataset, the disk or the machine show to be wrong."""
 
+import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from misc.config import DataSettings
 from step.artefacts import MADE_SALIENCY
 from step.common.checks import problems_of
 from step.graph import ImageFiles, Node, all_artefacts
 from step.run import Run
 from voc12.classes import class_indices
+from voc12.text import is_there
+
+LISTS = ("train_list", "train_aug_list", "val_list", "infer_list", "chainer_eval_set")
 
 
 def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
@@ -22,6 +28,7 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
         elif path.is_dir():
             problems.append(f"--{artefact.flag} {path} is a folder. Name a file in it.")
         problems += _parent_problems(artefact.flag, path)
+    problems += _list_problems(run)
     names = {name for node in nodes for name in node.step.own_settings()}
     if "eval_classes" in names:
         wanted = run.config.eval_classes
@@ -30,6 +37,17 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
     if "crf" in names:
         problems += _crf_problems(run)
     return problems
+
+
+def _list_problems(run: Run) -> list[str]:
+    """Lists that were named and do not exist, also those that these steps would not read."""
+    named = [
+        value
+        for field in dataclasses.fields(DataSettings)
+        if field.name in LISTS and (value := getattr(run.config, field.name)) != field.default
+    ]
+    missing = [name for name in named if not is_there(run.dataset.list_path(name))]
+    return [problem for name in missing for problem in problems_of(partial(run.split, name))]
 
 
 def _dataset_problems(run: Run, flag: str, path: Path) -> list[str]:

@@ -11,7 +11,7 @@ from misc.log import progress
 from misc.metrics import ThresholdSweep
 from misc.runtime import WorkerPool
 from step.common.results import CamFile
-from step.common.scores import chunks, naming, percent, scores_to_json
+from step.common.scores import IMAGES_A_TASK, chunks, naming, percent, scores_to_json
 from step.graph import Work
 
 SWEEP = tuple(np.round(np.arange(0.01, 1.0, 0.01), 2).tolist())
@@ -44,7 +44,8 @@ def score_at_thresholds(
     tasks = [(load, dataset.num_classes + 1, thresholds, part) for part in chunks(items)]
     total = ThresholdSweep(thresholds, dataset.num_classes + 1)
     with WorkerPool(run.runtime.num_workers) as pool:
-        for part in progress(pool.map(_sweep, tasks), desc=desc, total=len(tasks)):
+        swept = pool.map(_sweep, tasks)
+        for part in progress(swept, desc=desc, total=len(items), each=IMAGES_A_TASK):
             total.merge(part)
     scores = [total.confusion(i).scores() for i in range(len(thresholds))]
     best = total.best()

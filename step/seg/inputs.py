@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from misc.errors import UserError
 from misc.workspace import Identity
-from step.artefacts import CAM_WEIGHTS, PSEUDO_MASKS, REFINED_MASKS
+from step.artefacts import CAM_WEIGHTS, PSEUDO_MASKS, REFINED_MASKS, mask_problems
 from step.common.checks import map_problems, problems_of
 from step.common.results import maker_of
 from step.graph import ImageFiles, Source
@@ -106,9 +106,13 @@ class MasksToLearn(Source):
         planned = None if path is None else run.ledger.get(path)
         if planned is not None:
             ids = [image_id for image_id in ids if not planned.covers(image_id)]
-        return problems_of(lambda: self.paths(run, ids)) or map_problems(
-            run.dataset, self.paths(run, ids), "Training mask", "Choose another --seg_label_dir."
-        )
+        if missing := problems_of(lambda: self.paths(run, ids)):
+            return missing
+        paths, remedy = self.paths(run, ids), "Choose another --seg_label_dir."
+        problems = map_problems(run.dataset, paths, "Training mask", remedy)
+        if problems or self.artefact(run) is not None:
+            return problems
+        return mask_problems(run, paths, self.own(run, ids))
 
 
 @dataclass(frozen=True)

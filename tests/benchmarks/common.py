@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from misc.provenance import cpu_name
 from misc.runtime import keep_freed_memory
 from tests.helpers.memory import MIB, Growth, measured_memory
 
@@ -112,19 +113,12 @@ def _first_line(command: list[str]) -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def machine_info() -> dict[str, str | int]:
     """Processor, card, versions, commit ("+" after it: the files were changed since) and time."""
     commit = _first_line(["git", "rev-parse", "--short", "HEAD"])
     changed = _first_line(["git", "status", "--porcelain", "--untracked-files=no"])
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",

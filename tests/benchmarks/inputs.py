@@ -88,7 +88,7 @@ def run_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> d
     """Run some steps on `write_dataset`'s files through the command line.
 
     Returns:
-        step -> what scores.json says of it, with `seconds` and `images`.
+        step -> what scores.json and run.json say of it, with `seconds` and `images`.
     """
     arguments = [
         f"--voc12_root={root / 'voc'}", f"--out_dir={out_dir}", f"--steps={','.join(steps)}",
@@ -101,8 +101,8 @@ def run_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> d
         status = run_sample.main(arguments)
     if status != 0:
         raise RuntimeError(f"{steps} ended with status {status}:\n{stderr.getvalue()}")
-    scores = json.loads((out_dir / "scores.json").read_text())
-    return {step: scores[step] for step in steps}
+    scores, how = (json.loads((out_dir / f"{name}.json").read_text()) for name in ("scores", "run"))
+    return {step: how["steps"][step] | scores[step] for step in steps}
 
 
 def run_step(step: str, root: Path, out_dir: Path, *flags: str) -> dict[str, Any]:

@@ -93,15 +93,22 @@ def scores_of(out_dir: Path) -> dict[str, Any]:
     return json.loads((out_dir / "scores.json").read_text())
 
 
+def run_of(out_dir: Path) -> dict[str, Any]:
+    """What stands in run.json."""
+    return json.loads((out_dir / "run.json").read_text())
+
+
 def states(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file with its inode and time of change: what is rewritten differs.
 
-    The log is left out, and what a run keeps to save time.
+    The log and run.json, of the last run, are left out, and what a run keeps to save time.
     """
     files = (
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".log" and NOTES not in path.parts
+        if path.is_file()
+        and path.name not in ("run.json", "sample_train_eval.log")
+        and NOTES not in path.parts
     )
     return {str(f.relative_to(folder)): (f.stat().st_ino, f.stat().st_mtime_ns) for f in files}
 

@@ -57,6 +57,17 @@ def test_folders_are_scored_and_differ_from_the_first(
     assert max(map(len, printed.splitlines()[1:])) <= 100  # after the path
 
 
+def test_only_its_own_results_are_replaced(
+    root: Path, tmp_path: Path, folders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scores.svg").write_text("mine")
+    text = refusal(root, capsys, *folders, f"--to={tmp_path}")
+    assert f"{tmp_path}/scores.svg is there, and was not written here" in text
+    assert (tmp_path / "scores.svg").read_text() == "mine"
+    assert not (tmp_path / "compare.json").exists()
+    assert compare(root, tmp_path / "to", *folders) == compare(root, tmp_path / "to", *folders)
+
+
 def test_pictures_are_drawn(root: Path, tmp_path: Path, folders: list[str]) -> None:
     compare(root, tmp_path / "to", *folders)
     names = {path.name for path in (tmp_path / "to").iterdir()}

@@ -30,7 +30,7 @@ def test_each_step_says_what_it_will_write_before_it_does(finished_run: Run) -> 
         ("make_sem_seg", "pseudo masks"),
     ):  # fmt: skip
         said = log.index(f"{step}: the {what} of 8 images will take about 0.")
-        assert said < log.index(f"{step}: done")
+        assert said < log.index(f"] {step}: ")
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_voc_2012_as_unpacked_trains_on_all_of_train_aug(pascal_voc: Path, tmp_p
     found = images_to_do(planned)
     assert found["train_cam"] == 10_582
     assert found["make_sem_seg"] == 1464
-    assert "train_aug.txt is missing: using the 10582 ids of VOC 2012" in planned.stderr
+    assert "train_aug.txt is missing: training on the 10582 ids of VOC 2012" in planned.stdout
 
 
 @pytest.mark.slow

@@ -223,6 +223,13 @@ def test_the_test_split_needs_no_masks_and_gives_the_servers_archive(
     assert "the name must end in .tar.gz, .tgz, .zip" in wrong.stderr
     assert not (out_dir / "seg" / "test").exists()
 
+    mine = tmp_path / "x_best_seed1.tar.gz"
+    mine.write_bytes(b"mine")
+    refused = run(root, out_dir, *flags, f"--voc_submission={tmp_path}/x.tar.gz")
+    assert refused.status == 2
+    assert f"--voc_submission: {mine} is there, and is no submission" in refused.stderr
+    assert [path.read_bytes() for path in tmp_path.glob("x*")] == [b"mine"]
+    mine.unlink()
     done = run(root, out_dir, *flags, f"--voc_submission={tmp_path}/x.tar.gz")
     assert done.status == 0, done.stderr
     endings = ("_seed0", "_seed1", "_best_seed0", "_best_seed1")

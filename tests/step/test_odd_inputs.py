@@ -113,7 +113,7 @@ def test_any_string_is_an_id(finished: Run, image_id: str) -> None:
 def test_fewer_images_than_a_batch_still_train(finished: Run) -> None:
     scores = json.loads((finished.out_dir / "scores.json").read_text())
     assert scores["train_cam"]["images"] == 16  # two epochs of all eight
-    assert "batches of 8 only: there are no more images" in finished.stderr
+    assert "train_cam: 2 updates, 8 images each" in finished.stderr
 
 
 def test_an_image_without_a_class_is_background_everywhere(
@@ -208,7 +208,6 @@ def test_train_aug_falls_back_to_the_augmented_masks_then_to_train(
     assert "training on train alone" in alone.stderr
     stopped = run(root, tmp_path / "other", *flags, "--train_list=other")
     assert stopped.status == 2
-    assert "training on other alone" in stopped.stderr
     assert f"No list {root}/ImageSets/Segmentation/other.txt" in stopped.stderr
     augmented = root / "SegmentationClassAug"
     augmented.mkdir()
@@ -216,4 +215,4 @@ def test_train_aug_falls_back_to_the_augmented_masks_then_to_train(
         (augmented / f"{image_id}.png").touch()
     run(root, tmp_path / "aug", *flags)
     images = json.loads((tmp_path / "aug" / "scores.json").read_text())["train_cam"]["images"]
-    assert images == 4  # of five, in batches of two
+    assert images == 5  # in three batches

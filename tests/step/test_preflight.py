@@ -112,14 +112,46 @@ def test_all_problems_of_all_steps_are_said_at_once(voc: Path, tmp_path: Path) -
 
 
 def test_many_problems_of_a_kind_are_cut_short(voc: Path, tmp_path: Path) -> None:
-    ids = [f"gone{number}" for number in range(25)]
+    ids = [f"bad{number}" for number in range(25)]
     write_list(voc, "train", *ids)
+    for image_id in ids:
+        (voc / "SegmentationClass" / f"{image_id}.png").write_bytes(b"words")
     text = said(run(voc, tmp_path / "out", "--steps=eval_sem_seg"))
-    assert "gone9.png" in text
-    assert "gone10.png" not in text
+    assert "bad9.png" in text
+    assert "bad10.png" not in text
     assert "... and 15 more of them" in text
     assert "More than 11 problems, and nothing was started" in text
     assert text.count("Put masks of the images' sizes there") == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [
+        ("JPEGImages", "Photograph of 7 images (first: {}): {}.jpg is missing, and so are"),
+        ("Sal", "Saliency map of 7 images (first: {}): {}.png is missing, and so are"),
+        ("SegmentationClass", "Mask of 7 images (first: {}): {}.png is missing, and so are"),
+        ("Annotations", "No tags {}.xml, nor for 9 other images. Put"),
+    ],
+)
+def test_files_that_are_missing_are_one_problem(
+    voc: Path, tmp_path: Path, folder: str, problem: str
+) -> None:
+    kept, *paths = sorted((voc / folder).iterdir())
+    for path in paths if folder == "Annotations" else paths[:7]:
+        path.unlink()
+    gone = paths[0].with_suffix("")
+    text = said(run(voc, tmp_path / "out"))
+    assert problem.format(*[gone.name, gone][-problem.count("{}") :]) in text
+    assert "1 problem, and nothing was started" in text
+    assert kept.name not in text
+
+
+def test_a_folder_that_is_missing_is_one_problem(voc: Path, tmp_path: Path) -> None:
+    shutil.rmtree(voc / "Sal")
+    text = said(run(voc, tmp_path / "out"))
+    assert f"Saliency map of 8 images (first: {IDS[0]}): there is no folder {voc}/Sal." in text
+    assert "1 problem, and nothing was started" in text
+    assert text.count("Sal") == 3
 
 
 @pytest.mark.parametrize(

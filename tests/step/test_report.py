@@ -1,12 +1,11 @@
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from misc.config import Config
 from misc.errors import UserError
-from step.common.scorefile import ScoreFile, package_versions
+from misc.workspace import Record
+from step.common.scorefile import ScoreFile
 from step.common.scores import percent
 from step.common.table import table
 from step.graph import step_named
@@ -15,35 +14,27 @@ from step.graph import step_named
 def test_scores_of_earlier_runs_are_kept(tmp_path: Path) -> None:
     first = ScoreFile(tmp_path / "scores.json")
     assert first.step("eval_cam") == {}
-    first.put("eval_cam", {"miou": 0.5}, Config(seed=1))
+    first.put("eval_cam", {"miou": 0.5}, Record({"beta": 5}))
     second = ScoreFile(tmp_path / "scores.json")
-    second.put("eval_sem_seg", {"miou": 0.6}, Config(seed=2))
+    second.put("make_cam", {"images": 6})
     third = ScoreFile(tmp_path / "scores.json")
-    assert third.step("eval_cam") == {"miou": 0.5}
-    assert third.step("eval_sem_seg") == {"miou": 0.6}
+    assert third.content == {"eval_cam": {"miou": 0.5}, "make_cam": {"images": 6}}
+    assert third.record("eval_cam") == Record({"beta": 5})
+    assert third.record("make_cam") is None
 
 
-def test_the_file_says_what_made_it(tmp_path: Path) -> None:
-    config = Config(seed=7, voc12_root=tmp_path, eval_classes=("cat", "dog"))
-    ScoreFile(tmp_path / "scores.json").put("eval_cam", {}, config)
-    content = json.loads((tmp_path / "scores.json").read_text())
-    assert content["seed"] == 7
-    assert content["settings"]["voc12_root"] == str(tmp_path)
-    assert content["settings"]["eval_classes"] == ["cat", "dog"]
-    assert content["versions"].keys() >= {"python", "torch", "numpy"}
+def test_a_record_counts_with_its_own_result_only(tmp_path: Path) -> None:
+    scores = ScoreFile(tmp_path / "scores.json")
+    scores.put("eval_cam", {"miou": 0.5}, Record({"beta": 5}))
+    scores.put("eval_cam", {"miou": 0.6})  # as if the run were stopped before the record
+    assert ScoreFile(tmp_path / "scores.json").record("eval_cam") is None
 
 
-def test_broken_scores_are_the_users_mistake(tmp_path: Path) -> None:
-    (tmp_path / "scores.json").write_text("{")
-    with pytest.raises(UserError, match=r"scores\.json is not valid JSON.*Delete it"):
+@pytest.mark.parametrize("content", ["{", "[]", '{"seed": 5}'])
+def test_broken_scores_are_the_users_mistake(tmp_path: Path, content: str) -> None:
+    (tmp_path / "scores.json").write_text(content)
+    with pytest.raises(UserError, match=r"scores\.json .*Delete it"):
         ScoreFile(tmp_path / "scores.json")
-
-
-def test_packages_that_are_not_installed_have_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("step.common.scorefile.PACKAGES", ("numpy", "no-such-package"))
-    versions = package_versions()
-    assert versions["no-such-package"] is None
-    assert versions["numpy"] is not None
 
 
 @pytest.mark.parametrize(

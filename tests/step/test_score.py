@@ -123,6 +123,19 @@ def test_what_cannot_be_scored_is_named(
     assert "differ in size" in refusal(root, masks, capsys)
 
 
+@pytest.mark.parametrize("mine", ['{"miou": 1}', "words"])
+def test_only_its_own_results_are_replaced(
+    root: Path, tmp_path: Path, mine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks, to = root / "SegmentationClass", f"--to={tmp_path}"
+    (tmp_path / "score.json").write_text(mine)
+    assert f"{tmp_path}/score.json is there, and was not" in refusal(root, masks, capsys, to)
+    assert (tmp_path / "score.json").read_text() == mine
+    (tmp_path / "score.json").unlink()
+    for _ in range(2):
+        assert main([str(masks), f"--data_root={root}", "--num_workers=0", to]) == 0
+
+
 def test_a_card_has_what_the_folder_and_the_flags_state_and_nothing_else(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

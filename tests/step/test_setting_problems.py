@@ -1,14 +1,13 @@
 """Settings that only the dataset, the disk or the machine show to be wrong are refused first."""
 
 import importlib.util
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.helpers.tiny import ARTEFACTS, Run, copy_dataset, copy_run, run
+from tests.helpers.tiny import ARTEFACTS, Run, copy_dataset, copy_run, run, run_of
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
 
@@ -114,16 +113,16 @@ def test_training_the_classifier_needs_no_list_but_its_own(
     assert "No list" in run(voc, tmp_path / "out", "--steps=make_cam").stderr
 
 
-def test_each_row_of_the_scores_keeps_its_own_settings_and_seed(
+def test_each_step_keeps_its_own_settings_and_seed(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path
 ) -> None:
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     flags = ["--steps=train_cam,eval_cam", "--seed=6", "--cam_num_epoches=1"]
     assert run(tiny_dataset, out_dir, *flags, "--overwrite", "all").status == 0
-    scores = json.loads((out_dir / "scores.json").read_text())
-    assert scores["seed"] == scores["settings"]["seed"] == 6
+    assert run_of(out_dir)["settings"]["seed"] == 6
+    steps = run_of(out_dir)["steps"]
     for step, seed in (("train_cam", 6), ("eval_cam", 6), ("train_bes", 5), ("make_cam", 5)):
-        assert scores[step]["seed"] == seed, step
-    assert scores["train_cam"]["settings"]["cam_num_epoches"] == 1
-    assert scores["train_bes"]["settings"]["bes_num_epoches"] == 2
-    assert scores["make_cam"]["settings"]["cam_dtype"] == "float32"
+        assert steps[step]["seed"] == seed, step
+    assert steps["train_cam"]["settings"]["cam_num_epoches"] == 1
+    assert steps["train_bes"]["settings"]["bes_num_epoches"] == 2
+    assert steps["make_cam"]["settings"]["cam_dtype"] == "float32"

@@ -27,7 +27,7 @@ from tests.helpers.segmentation import (
     scores_of,
     weights_of,
 )
-from tests.helpers.tiny import Run, arguments, copy_dataset, copy_run, start, states
+from tests.helpers.tiny import Run, arguments, copy_dataset, copy_run, run_of, start, states
 from tests.net.test_segmentation_init import caffe_state, irn_state
 
 ONE_SEED = "--seg_seeds=0"
@@ -79,12 +79,19 @@ def test_every_seed_leaves_its_last_and_its_best_weights(segmented: Run) -> None
     assert there == {
         f"{name}{ending}"
         for name in names
-        for ending in (".pth", ".pth.json", ".pth.notes.json", "_best.pth")
+        for ending in (
+            ".pth",
+            ".pth.json",
+            ".pth.notes.json",
+            ".curve.csv",
+            ".val.csv",
+            "_best.pth",
+        )
     }
     assert weights_of(segmented, "seg_seed0.pth") != weights_of(segmented, "seg_seed1.pth")
     for seed in (0, 1):
         said = scores_of(segmented, f"train_seg_seed{seed}")
-        assert said["seed"] == seed
+        assert run_of(segmented.out_dir)["steps"][f"train_seg_seed{seed}"]["seed"] == seed
         assert said["images"] == 4 * 2 * 2  # updates, batches per update, images per batch
         assert said["initialisation"] == "random"
         assert said["labels"] == "the exact masks"
@@ -98,6 +105,10 @@ def test_the_notes_name_the_start_and_every_look_at_val(segmented: Run) -> None:
         assert notes["best"] == best
         assert notes["updates"] == 4
         assert notes["initialisation"] == "random"
+        table = (segmented.out_dir / "weights" / f"seg_seed{seed}.val.csv").read_text()
+        header, *rows = table.splitlines()
+        assert header == "update,miou"
+        assert rows == [f"{each['updates']},{each['miou']:.6g}" for each in notes["validation"]]
         last, kept = (
             weights_of(segmented, f"seg_seed{seed}{ending}.pth") for ending in ("", "_best")
         )

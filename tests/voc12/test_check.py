@@ -255,16 +255,20 @@ def test_photographs_that_viewers_rotate_are_told(
         picture.save(path, exif=exif)
     status, report = check(capsys)
     assert status == 0
-    assert "Viewers rotate 1 image (photo 1), as the EXIF data say." in report
+    assert "Viewers rotate 1 image (photo 1) of 6, as the EXIF data say." in report
 
 
 def test_many_problems_are_cut_short(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_list("train", *(f"gone{k}" for k in range(30)))
+    ids = [f"bad{k}" for k in range(30)]
+    for image_id in ids:
+        Path(PHOTO.format(image_id)).write_bytes(b"words")
+    write_list("train", *ids, "gone", "away")
     status, report = check(capsys)
     assert status == 2
-    assert "gone9.jpg is missing" in report
-    assert "gone10.jpg" not in report
-    assert "... and 20 more images" in report
+    assert "Photograph of 2 images (first: gone): JPEGImages/gone.jpg is missing, and so" in report
+    assert "bad8.jpg is not a readable picture" in report
+    assert "bad9.jpg" not in report
+    assert "... and 21 more images" in report
 
 
 def test_where_there_is_no_dataset_the_way_to_one_is_told(
@@ -289,12 +293,7 @@ def test_an_image_alone_is_looked_at_as_it_is(tmp_path: Path) -> None:
     Image.fromarray(levels).save(saliency)
     write_palette_png(mask, np.array([[0, 255, 3, 7]] * 4, np.uint8))
     look = look_at(Item("a", photograph, saliency, mask))
-    assert (look.problems, look.is_rotated, look.is_black, look.is_soft) == (
-        {},
-        False,
-        False,
-        False,
-    )
+    assert (look.problems, look.note, look.is_black, look.is_soft) == ({}, "", False, False)
     assert look.mask_ids == {3, 7}
     Image.fromarray(np.maximum(levels, 1)).save(saliency)
     assert look_at(Item("a", photograph, saliency, None)).is_soft

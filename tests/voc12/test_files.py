@@ -233,6 +233,8 @@ def test_class_names_are_vocs_unless_the_dataset_has_its_own(tmp_path: Path) -> 
         (b"\n \n", "has 0 names"),
         ("\n".join(map(str, range(255))).encode(), "has 255 names"),
         (b"\xff\xfecat", "not UTF-8"),
+        (b"background\ncat\n", "names background, which is no class of yours: it is class 0"),
+        (b"cat\n__background__\n", "names __background__, which is no class.*Remove the line"),
     ],
 )
 def test_class_lists_that_cannot_be_are_refused(

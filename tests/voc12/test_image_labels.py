@@ -58,10 +58,41 @@ def test_an_unknown_class_is_named_with_its_file(tmp_path: Path) -> None:
         read_xml_tags(path, CLASSES)
 
 
-def test_every_image_without_tags_is_named_at_once(dataset: VocDataset) -> None:
+def test_every_image_without_tags_is_told_at_once(dataset: VocDataset) -> None:
     dataset.xml_path("broken").write_text("<annotation>")
-    with pytest.raises(UserError, match=r"(?s)broken\.xml is not valid XML.*No tags .*none\.xml"):
+    both = r"(?s)No tags \S*none\.xml\. Put .*broken\.xml is not valid XML"
+    with pytest.raises(UserError, match=both):
         read_tags(dataset, ["a", "broken", "none"])
+    with pytest.raises(UserError, match=r"No tags \S*none\.xml, nor for 1 other image\. Put "):
+        read_tags(dataset, ["a", "none", "none2"])
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "gbk", "big5", "shift_jis", "utf-16", "latin-1"])
+def test_xml_is_read_in_any_encoding_that_it_declares(tmp_path: Path, encoding: str) -> None:
+    folder = "café" if encoding == "latin-1" else "中文"
+    text = f'<?xml version="1.0" encoding="{encoding}"?>\n<annotation><folder>{folder}</folder>'
+    text += "<object><name>dog</name></object></annotation>"
+    path = tmp_path / "a.xml"
+    path.write_bytes(text.encode(encoding))
+    assert read_xml_tags(path, CLASSES).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<html><body/></html>", r"it begins with <html>, not with <annotation>"),
+        (b"<annotation xmlns='http://x'/>", r"it begins with <\{http://x\}annotation>"),
+        (b"<annotation><object/></annotation>", r"an <object> without a <name>"),
+        (b"<?xml version='1.0' encoding='klingon'?><annotation/>", "unknown encoding: klingon"),
+        (b"<?xml version='1.0' encoding='gbk'?><annotation>\xff</annotation>", "not valid XML"),
+        (b"", "not valid XML"),
+    ],
+)
+def test_xml_that_is_no_annotation_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.xml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.xml .*{message}"):
+        read_xml_tags(path, CLASSES)
 
 
 def test_mask_tags_leave_out_background_and_void(tmp_path: Path) -> None:

@@ -213,6 +213,10 @@ def test_ids_that_look_like_tagged_lines_are_read_as_they_are(home: Path) -> Non
         (["new", "--images", "good", "--classes", "?"], "'?' cannot be the name of a class"),
         (["new", "--images", "good", "--val_share", "1"], "--val_share 1: 2 photographs cannot"),
         (["new", "--images", "good/b.jpg"], "--images good/b.jpg is not a folder"),
+        (["new", "--images", "good", "--classes", "a,background"], "background is no class. Leave"),
+        (["new", "--images", "ground"], "background is no class. Leave it out"),
+        (["new", "--images", "bytes"], "'caf\\udce9' is not UTF-8. Rename the file"),
+        (["new", "--images", "long"], "aaa... is too long for the names of files"),
         (["upper"], "no step looks for the ending .PNG. Rename it to a.png"),
     ],
 )
@@ -231,6 +235,10 @@ def test_what_is_no_dataset_is_refused_before_anything_is_written(
     add(home / "clash" / "fork", "1.jpg")
     add(home / "crf", "a.jpg", "a_crf.jpg")
     add(home / "spaces", "a .jpg")
+    add(home / "ground" / "background", "a.jpg")
+    add(home / "ground" / "mug", "b.jpg")
+    add(home / "bytes", os.fsdecode(b"caf\xe9.jpg"))
+    add(home / "long", f"{'a' * 240}.jpg")
     add(home / "upper" / "JPEGImages", "a.PNG")
     before = sorted(home.rglob("*"))
     assert message in refused(capsys, *words)

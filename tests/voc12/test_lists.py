@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from misc.errors import UserError
+from misc.workspace import atomic_write
 from tests.helpers.paths import ROOT
 from voc12.classes import VOC_CLASSES
 from voc12.files import SHIPPED_LISTS, VocDataset
@@ -14,6 +15,7 @@ from voc12.lists import (
     read_list,
     shipped_list,
     split_ids,
+    stand_in_note,
     val_ids_if_any,
 )
 
@@ -76,6 +78,7 @@ def test_lists_written_on_windows_are_read(tmp_path: Path, content: bytes) -> No
         (b"a\0b", "cannot be part of a file name"),
         (b"a_crf\na\n", r"the same name \(a_crf\.png\)"),
         (b"\xffa\n", "not UTF-8"),
+        (b"a" * 231, r"a\.\.\. is too long .*an id may have 230 bytes"),
     ],
 )
 def test_lists_that_cannot_work_are_refused_by_name(
@@ -89,6 +92,14 @@ def test_lists_that_cannot_work_are_refused_by_name(
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"No list .*none\.txt"):
         read_list(tmp_path / "none.txt")
+
+
+def test_the_longest_id_can_be_written_with_every_ending(tmp_path: Path) -> None:
+    check_ids(["a" * 230, "é" * 115], tmp_path)
+    with atomic_write(tmp_path / f"{'a' * 230}_crf.png") as file:
+        file.write(b"mask")
+    with pytest.raises(UserError, match="an id may have 230 bytes"):
+        check_ids(["é" * 116], tmp_path)
 
 
 def test_an_id_may_end_like_a_mask_after_the_crf_if_it_stands_alone(tmp_path: Path) -> None:
@@ -253,16 +264,15 @@ def test_a_list_of_that_name_in_the_working_directory_comes_first(
         split_ids(dataset, "voc12/other.txt")
 
 
-def test_voc_2012_without_train_aug_gets_the_projects(
-    dataset: VocDataset, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
+def test_voc_2012_without_train_aug_gets_the_projects(dataset: VocDataset) -> None:
     write_split(dataset, "train", shipped_list("train").read_text())
     add_augmented_masks(dataset, "a")
     assert split_ids(dataset, "train_aug") == read_list(shipped_list("train_aug"))
-    assert "using the 10582 ids of VOC 2012, which come with this project" in caplog.text
+    note = stand_in_note(dataset, "train_aug")
+    assert "on the 10582 ids of VOC 2012, which come with this project" in note
     write_split(dataset, "train_aug", "z\n")
     assert split_ids(dataset, "train_aug") == ["z"]
+    assert stand_in_note(dataset, "train_aug") == ""
 
 
 def test_only_what_surely_is_voc_2012_gets_them(dataset: VocDataset) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from misc.errors import UserError
 from misc.images import write_palette_png
-from voc12.submission import FOLDER, write_submission
+from voc12.submission import FOLDER, is_submission, write_submission
 
 SIZES = {"2008_000006": (5, 7), "2008_000011": (6, 4)}
 
@@ -42,9 +42,18 @@ def test_the_archive_has_the_servers_layout(
         f"{FOLDER}/{image_id}.png": mask.read_bytes() for image_id, mask in masks.items()
     }
     first = path.read_bytes()
+    assert is_submission(path)
     write_submission(path, masks, SIZES.__getitem__, 20)
     assert path.read_bytes() == first
     assert [p.name for p in path.parent.iterdir()] == [name]
+
+
+def test_another_archive_is_no_submission(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("photographs/a.png", b"")
+    assert not is_submission(tmp_path / "x.zip")
+    (tmp_path / "x.tgz").write_bytes(b"words")
+    assert not is_submission(tmp_path / "x.tgz")
 
 
 def test_what_the_server_would_refuse_is_named_and_nothing_is_written(

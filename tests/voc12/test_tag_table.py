@@ -48,7 +48,8 @@ def test_an_image_with_a_question_mark_has_no_tags_yet(tmp_path: Path) -> None:
     [
         ("", r"tags\.csv does not begin with the line id,class"),
         ("a,mug\n", "does not begin with the line id,class"),
-        ("id;class\na;mug\n", "does not begin with the line id,class"),
+        ("id;class\na;mug\n", "with the line id,class. It is separated by semicolons: save it"),
+        ("ID\tClass\na\tmug\n", "with the line id,class. It is separated by tabs: save it with"),
         ("id,class\na,mug\n\na,mug\n", "line 4, names a again"),
         ("id,class\na,mug,fork,knife\n", r"line 2, names the unknown class fork, knife.*classes"),
         ("id,class\n,mug\n", "line 2, has classes but no id"),
@@ -58,6 +59,24 @@ def test_an_image_with_a_question_mark_has_no_tags_yet(tmp_path: Path) -> None:
 def test_a_bad_table_is_named_with_line_and_remedy(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_tag_table(write(tmp_path / "tags.csv", text), CLASSES)
+
+
+def test_all_mistakes_of_a_table_are_told_and_each_remedy_once(tmp_path: Path) -> None:
+    lines = "".join(f"{k},cup\n" for k in range(11))
+    path = write(tmp_path / "tags.csv", f"id,class\na,mug\na,mug\n,mug\n{lines}")
+    with pytest.raises(UserError) as refused:
+        read_tag_table(path, CLASSES)
+    said = refused.value.message.splitlines()
+    assert said[:3] == [
+        f"{path}, line 3, names a again.",
+        f"{path}, line 4, has classes but no id.",
+        f"{path}, line 5, names the unknown class cup.",
+    ]
+    assert said[10:] == [
+        "... and 3 more lines",
+        "-> Keep one line per image. Add it. Correct it, or list the classes of your dataset in "
+        "its classes.txt.",
+    ]
 
 
 def test_a_table_must_be_there_and_be_text(tmp_path: Path) -> None:

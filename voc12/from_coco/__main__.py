@@ -3,13 +3,18 @@
 python -m voc12.from_coco --annotations instances_train2014.json --images train2014 --out ROOT
 """
 
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+
 import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from misc.command_line import exit_status
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.runtime import available_cpus
 from voc12.from_coco.convert import SHOWN, Source, convert
@@ -139,4 +144,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_program(main)

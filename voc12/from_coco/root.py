@@ -119,6 +119,9 @@ class CocoRoot:
                 raise UserError(
                     f"{self.root / name} exists and was not made from COCO. Choose another --out."
                 )
+        images = self.root / "JPEGImages"
+        if images.is_dir() and (link := next(filter(Path.is_symlink, images.iterdir()), None)):
+            raise UserError(f"{link} is a link that was not made from COCO. Choose another --out.")
 
     def _forget(self, indexes: Sequence[CocoIndex], *, everything: bool) -> None:
         """Delete lists and state of these files; the masks stay until they are drawn again."""

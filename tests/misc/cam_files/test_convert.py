@@ -145,10 +145,23 @@ def test_other_settings_than_the_first_run_s_are_refused(
 def test_a_class_of_another_set_in_the_target_is_refused(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "png").mkdir()
+    assert convert(source, tmp_path / "png", to="png") == 0
     (tmp_path / "png" / f"{IDS[0]}_7.png").write_bytes(b"of another set")
     refused(caplog, f"{IDS[0]}_7.png, a class", source, tmp_path / "png", to="png")
     assert convert(source, tmp_path / "png", "--overwrite", to="png") == 0
+
+
+@pytest.mark.parametrize(("to", "name"), [("png", f"{IDS[0]}_7.png"), ("irn", f"{IDS[1]}.npy")])
+def test_files_of_somebody_else_are_neither_taken_nor_deleted(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, to: str, name: str
+) -> None:
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / name).write_bytes(b"of another set")
+    reason = f"{target / name} is there, and was not made here. Choose another DST."
+    refused(caplog, reason, source, target, to=to)
+    refused(caplog, reason, source, target, "--overwrite", to=to)
+    assert folder_bytes(target) == {name: b"of another set"}
 
 
 def test_sizes_list_and_tags(source: Path, tmp_path: Path) -> None:

@@ -194,6 +194,20 @@ def test_bad_folders_and_flags_are_named(
     assert not (tmp_path / "out").exists()
 
 
+def test_masks_of_somebody_else_are_neither_taken_nor_deleted(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(source / "a.npy", {"segs": scores_of(MASK)})
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "a.png").write_bytes(b"mine")
+    for flags in ([], ["--overwrite"]):
+        caplog.clear()
+        assert convert(source, target, *flags) == 2
+        assert f"{target}/a.png is there, and was not made here. Choose another" in caplog.text
+    assert [path.read_bytes() for path in target.iterdir()] == [b"mine"]
+
+
 def test_source_and_target_differ(source: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(source / "a.npy", {"segs": scores_of(MASK)})
     assert convert(source, source) == 2

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.utils.data import Dataset
 
+from misc.command_line import end_process
 from misc.errors import UserError
-from misc.runtime import ReportedByMain, Runtime, Terminated, end_process, make_runtime
+from misc.runtime import ReportedByMain, Runtime, make_runtime
+from misc.signals import Terminated
 from misc.training import Batch, BatchPlan, Checkpoints, Draw, Learning, PolySgd, train
 from misc.training.loop import Trained
 
@@ -94,21 +97,34 @@ def assert_same_bits(one: nn.Module, other: nn.Module) -> None:
         assert torch.equal(value, other.state_dict()[name]), name
 
 
-@pytest.mark.parametrize(("num_images", "batch_size"), [(12, 4), (10, 4), (7, 7), (5, 1)])
-def test_an_epoch_shows_each_image_at_most_once_and_only_whole_batches(
-    num_images: int, batch_size: int
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "sizes"),
+    [
+        (12, 4, {4: 3}),
+        (10, 4, {3: 2, 4: 1}),
+        (7, 7, {7: 1}),
+        (3, 16, {3: 1}),
+        (30, 16, {15: 2}),
+        (63, 4, {3: 1, 4: 15}),
+        (67, 4, {4: 16}),
+        (5, 1, {1: 5}),
+    ],
+)
+def test_a_small_epoch_shows_every_image_and_a_large_one_only_whole_batches(
+    num_images: int, batch_size: int, sizes: dict[int, int]
 ) -> None:
     plan = BatchPlan(num_images, batch_size, 3, seed=5)
-    assert plan.steps_per_epoch == num_images // batch_size
+    assert plan.steps_per_epoch == sum(sizes.values())
     assert plan.num_steps == 3 * plan.steps_per_epoch
+    assert (plan.least_batch, plan.batch_size) == (min(sizes), max(sizes))
     for epoch in range(3):
         first = epoch * plan.steps_per_epoch
         batches = [plan.draws(first + step) for step in range(plan.steps_per_epoch)]
-        assert all(len(batch) == batch_size for batch in batches)
+        assert Counter(map(len, batches)) == sizes
         draws = [draw for batch in batches for draw in batch]
         assert {epoch for epoch, _ in draws} == {epoch}
         indices = {index for _, index in draws}
-        assert len(indices) == len(draws)
+        assert len(indices) == len(draws) == sum(size * n for size, n in sizes.items())
         assert indices <= set(range(num_images))
 
 
@@ -119,18 +135,10 @@ def test_every_epoch_and_every_seed_has_its_own_order() -> None:
     assert BatchPlan(50, 50, 2, seed=5).draws(1) == plan.draws(1)
 
 
-def test_all_images_make_a_batch_where_there_are_too_few(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        plan = BatchPlan(3, 16, 2, seed=5)
-    assert "batches of 3" in caplog.text
-    assert plan.num_steps == 2
-    assert sorted(plan.draws(1)) == [(1, 0), (1, 1), (1, 2)]
-
-
 def test_a_plan_of_steps_goes_through_as_many_epochs_as_it_takes() -> None:
     plan = BatchPlan.of_steps(10, 4, 5, seed=5)
     assert plan.num_steps == 5
-    assert [plan.draws(step)[0][0] for step in range(5)] == [0, 0, 1, 1, 2]
+    assert [plan.draws(step)[0][0] for step in range(5)] == [0, 0, 0, 1, 1]
     assert plan.draws(1) == BatchPlan(10, 4, 3, seed=5).draws(1)
 
 

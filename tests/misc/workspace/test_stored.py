@@ -72,7 +72,7 @@ def made(masks: ImageFolder, record: Record, *ids: str, content: bytes = b"old")
 
 def test_old_files_stay_until_all_new_ones_are_there(masks: ImageFolder) -> None:
     made(masks, RECORD, *IDS, "z")
-    put(masks, "notes.txt")
+    put(masks, "notes.txt", "mine.png")
     growing = masks.begin(OTHER, IDS, anew=True)
     assert growing.path.parent == masks.path
     put(growing, "a.png", "a_crf.png", "b.png", "b_crf.png", content=b"new")
@@ -81,7 +81,7 @@ def test_old_files_stay_until_all_new_ones_are_there(masks: ImageFolder) -> None
     masks.complete(whole=True)
     assert masks.file("a").read_bytes() == b"new"
     assert names_in(masks.path) == [
-        "a.png", "a_crf.png", "b.png", "b_crf.png", "notes.txt", "settings.json",
+        "a.png", "a_crf.png", "b.png", "b_crf.png", "mine.png", "notes.txt", "settings.json",
     ]  # fmt: skip
     assert masks.record() == Record(OTHER.settings, OTHER.inputs, {"a": "1", "b": "2"})
 

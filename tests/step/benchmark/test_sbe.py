@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.sets import write_cam_set, write_saliency_set
-from tests.helpers.tiny import Run, copy_run, run, states
+from tests.helpers.tiny import Run, copy_run, run, run_of, states
 
 SEEDS = (0, 3)
 
@@ -58,7 +58,7 @@ def test_sbe_and_bes_for_every_seed_in_folders_of_their_own(compared: Run) -> No
         assert row["miou"] == scores["eval_sem_seg"]["miou"]
         assert row["miou_crf"] == scores["eval_sem_seg"]["miou_crf"]
         assert row["miou_chosen_crf"] == scores["eval_sem_seg"]["miou_chosen_crf"]
-        assert scores["settings"]["seed"] == row["seed"]
+        assert run_of(compared.out_dir / name)["settings"]["seed"] == row["seed"]
         weights.add((compared.out_dir / name / "weights" / "bes.pth").read_bytes())
     assert len(weights) == 4
     shared = compared.out_dir / "benchmark"

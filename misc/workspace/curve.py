@@ -1,0 +1,42 @@
+"""The course of a training as CSV: readable while it runs, and whole after any stop."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from misc.workspace.whole_files import atomic_write
+
+CURVE_HEADER = "update,epoch,loss,learning_rate"
+AddRow = Callable[[int, int, float, float], None]
+
+
+class TrainingCurve:
+    """A file with a row for each update: its number and epoch (from 1), loss and learning rate.
+
+    The rate is that of the optimiser's first group. A row is written, whole, as soon as its update
+    is made, and so before any checkpoint of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; nothing is read or written."""
+        self.path = path
+
+    @contextlib.contextmanager
+    def growing(self, updates: int) -> Iterator[AddRow]:
+        """Begin the file, or keep of it what belongs to the first so many updates.
+
+        What came after the checkpoint that a training resumes from comes again.
+
+        Yields:
+            what adds a row.
+        """
+        lines = self.path.read_bytes().split(b"\n")[1:-1] if self.path.exists() else []
+        kept = [line for line in lines if int(line.split(b",")[0]) <= updates]
+        with atomic_write(self.path) as file:
+            file.write(b"\n".join([CURVE_HEADER.encode(), *kept, b""]))
+        with open(self.path, "ab", buffering=0) as growing:
+
+            def add(update: int, epoch: int, loss: float, rate: float) -> None:
+                growing.write(f"{update},{epoch},{loss:.6g},{rate:.6g}\n".encode())
+
+            yield add
