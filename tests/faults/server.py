@@ -4,6 +4,7 @@ It builds the bench in the folder that it is given, says so by a line, and then 
 its standard input, a line of JSON each, and answers each by one.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -88,9 +89,10 @@ def _become(request: dict[str, Any], folder: Path, said: dict[str, Path]) -> NoR
             file = os.open(said[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(file, number)
             os.close(file)
-        sys.stdin = open(0)  # noqa: SIM115
-        sys.stdout = open(1, "w")  # noqa: SIM115
-        sys.stderr = open(2, "w")  # noqa: SIM115
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        atexit._clear()  # what this process's parent has registered
         if request.get("plain_user") and os.getuid() == 0:
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
