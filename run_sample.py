@@ -50,7 +50,7 @@ from step.artefacts import has_exact_masks
 from step.common.runfile import command_line, path_of
 from step.common.scorefile import ScoreFile
 from step.graph import Node, Step, all_artefacts, all_steps, full_config_class, step_settings
-from step.run import NOTES, Run
+from step.run import NOTES, PANELS_FOLDER, Run
 from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
@@ -188,6 +188,12 @@ def requested_steps(
     else:
         named = {step_of(name, "--steps").name for name in names}
         chosen = {name for name in named if switched.get(name, True)}
+        if named and not chosen:
+            flags = " ".join(f"--{name}_pass no" for name in known if name in named)
+            raise UserError(
+                f"--steps {','.join(names)} asks for what {flags} switches off: no step is left to "
+                "run. Leave out one of the two."
+            )
         if not named:
             raise UserError(f"--steps names no step. The steps are {', '.join(known)}.")
     return [step for step in all_steps() if (step.runs_with or step.name) in chosen]
@@ -276,8 +282,8 @@ def run(
     config = run_arguments(parser.parse_args(words), words)
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
     paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
-    paths |= {"log": config.log_path}
-    return RunResult(ScoreFile.of(config).content, paths | {"panels": config.out_dir / "panels"})
+    paths |= {"log": config.log_path, "panels": config.out_dir / PANELS_FOLDER}
+    return RunResult(ScoreFile.of(config).content, paths)
 
 
 def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
@@ -451,7 +457,7 @@ def _places(run: Run, nodes: Iterable[Node]) -> str:
         places[name + variant] = node.step.place(node.run)
     places |= {
         "scores": ScoreFile.of(run.config).path,
-        "contact sheets": run.config.out_dir / "panels",
+        "contact sheets": run.config.out_dir / PANELS_FOLDER,
     }
     there = {name: path for name, path in places.items() if path is not None and path.exists()}
     width = max(map(len, there), default=0)

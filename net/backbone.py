@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from misc.errors import UserError
-from misc.weights import load_strictly, read_state_dict
+from misc.weights import PARALLEL_PREFIX, load_strictly, read_state_dict
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ ARCHITECTURES = {
     "squeezenet1_0": Architecture(SQUEEZENET_STAGES, (96, 256, 384, 512, 512), (4, 4, 8, 8, 16)),
 }
 IMAGENET_HEADS = ("fc.", "classifier.")
+CACHED = "Delete the file to have it downloaded again, or pass other weights with {flag} PATH."
 
 
 class FixedBatchNorm2d(nn.BatchNorm2d):
@@ -158,11 +159,18 @@ def load_backbone_weights(
     if weights == "none":
         return
     if weights == "imagenet":
+        remedy = CACHED.format(flag=flag)
         state, source = fetch_imagenet_weights(backbone.name, flag)
     else:
-        state, source = read_state_dict(Path(weights)), str(weights)
-    without_head = {k: v for k, v in state.items() if not k.startswith(IMAGENET_HEADS)}
-    load_strictly(backbone, without_head, source=f"{source} (backbone {backbone.name})")
+        remedy = f"Get it again, or pass another with {flag}."
+        state, source = read_state_dict(Path(weights), remedy=remedy), str(weights)
+    without_head = {
+        key: value
+        for key, value in state.items()
+        if not key.removeprefix(PARALLEL_PREFIX).startswith(IMAGENET_HEADS)
+    }
+    source = f"{source} (backbone {backbone.name})"
+    load_strictly(backbone, without_head, source=source, remedy=remedy)
 
 
 def fetch_imagenet_weights(
@@ -185,15 +193,11 @@ def fetch_imagenet_weights(
     entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / entry.url.rsplit("/", 1)[-1]
-    was_cached = file.exists()
+    if file.exists():  # torch would quote itself: to load what is damaged with weights_only=False
+        return read_state_dict(file, remedy=CACHED.format(flag=flag)), str(file)
     try:
         state = entry.get_state_dict(check_hash=True, map_location="cpu", weights_only=True)
     except Exception as error:  # a network, a disk and a parser: each has errors of its own
-        if was_cached:
-            raise UserError(
-                f"Cannot read the cached ImageNet weights {file}: {error}. Delete the file to have "
-                f"it downloaded again, or pass other weights with {flag} PATH."
-            ) from error
         raise UserError(
             f"Cannot download the ImageNet weights of {name} from {entry.url}: {error}. Fetch "
             f"{file.name} on a machine with internet access and put it into {folder}, or pass it "

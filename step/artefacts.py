@@ -33,6 +33,7 @@ from step.common.checks import (
     problems_of,
     shorten,
 )
+from step.common.plugged import LABEL_CODES, Codes, codes_of_masks, masks_for_saliency
 from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Colours, Drawer, ImageFiles, Source, Tile, Weights
 from voc12.decoded import (
@@ -106,14 +107,19 @@ class Photographs(Source):
         return lambda image_id, image: [Tile(image_id, image)]
 
 
+class ClassNames(Source):
+    """The names of the classes: their order is that of the class ids."""
+
+    name = "the class names"
+
+    def shared(self, run: "Run") -> Identity:
+        return Identity.of_content(digest(run.dataset.class_names))
+
+
 class Tags(Source):
     """The image tags, by the names of the classes."""
 
     name = "the tags"
-
-    def shared(self, run: "Run") -> Identity:
-        """The class names: their order is that of the class ids."""
-        return Identity.of_content(digest(run.dataset.class_names))
 
     def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
         """The names that each image's tags say."""
@@ -185,7 +191,8 @@ class SaliencyMaps(Source):
         paths = _fitting(dataset, maps, there)
         contents = self.contents(run, list(paths))
         damaged, _ = look_at_pictures(run, look_at_saliency, paths, contents, self.name)
-        return problems + shorten(list(damaged.values()), "maps")
+        problems += shorten(list(damaged.values()), "maps")
+        return problems or (masks_for_saliency(run, there) if self._is_yours(made) else [])
 
     def path(self, run: "Run") -> Path | None:
         return run.dataset.saliency_root
@@ -245,9 +252,6 @@ class ExactMasks(Source):
             return run.dataset.augmented_mask_path(image_id)
         return path
 
-    def shared(self, run: "Run") -> Identity:
-        return Identity.of_content(digest(run.dataset.class_names))
-
     def own(self, run: "Run", ids: Sequence[str]) -> Mapping[str, str]:
         kind = self.with_augmented, self.prefers_augmented
         return run.content_of(self.name, ids, lambda i: self.mask_path(run, i), kind)
@@ -283,11 +287,14 @@ class PretrainedBackbone(Source):
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
         weights = run.config.backbone_weights
-        if weights == "imagenet":
-            return run.fetch_problems(run.config.backbone)
         if weights == "none":
             return []
-        if not Path(weights).is_file():
+        if weights == "imagenet":
+            if run.is_only_planned:
+                return []  # nothing is downloaded
+            if problems := run.fetch_problems(run.config.backbone):
+                return problems
+        elif not Path(weights).is_file():
             return [f"--backbone_weights {weights}: no such file. Pass a file, imagenet or none."]
         from step.common.networks import pretrained_backbone
 
@@ -382,6 +389,10 @@ class ClassifierWeights(Weights):
         ]
 
 
+def _mask_codes(run: "Run") -> Codes:
+    return codes_of_masks(run.dataset.num_classes)
+
+
 def _saliency_tiles(title: str, path: Path) -> list[Tile]:
     if not path.exists():
         return []
@@ -443,6 +454,7 @@ class BoundaryWeights(Weights):
 
 
 PHOTOGRAPHS = Photographs()
+CLASS_NAMES = ClassNames()
 TAGS = Tags()
 SALIENCY_MAPS = SaliencyMaps()
 SCORED_MASKS = ExactMasks(
@@ -465,11 +477,11 @@ CAMS = CamFiles(
 )  # fmt: skip
 CONFIDENT_REGIONS = ImageFiles(
     "the confident regions", "cam_vis_dir", "confident regions as pictures", "cam_vis",
-    image_bytes=label_png_bytes, draw=_draw_regions,
+    image_bytes=label_png_bytes, codes=_mask_codes, draw=_draw_regions,
 )  # fmt: skip
 BOUNDARY_LABELS = ImageFiles(
     "the boundary labels", "boundary_label_dir", "boundary labels", "boundary_label",
-    image_bytes=label_png_bytes, draw=_draw_labels,
+    image_bytes=label_png_bytes, codes=lambda run: LABEL_CODES, draw=_draw_labels,
 )  # fmt: skip
 BES_WEIGHTS = BoundaryWeights(
     "the boundary network's weights", "bes_weights_name", "weights of the boundary network",
@@ -481,13 +493,13 @@ WALKS = WalkFiles(
 )  # fmt: skip
 PSEUDO_MASKS = ImageFiles(
     "the pseudo masks", "sem_seg_out_dir", "pseudo masks", "sem_seg", suffixes=(".png", CRF_PNG),
-    image_bytes=lambda size: 2 * label_png_bytes(size),
+    image_bytes=lambda size: 2 * label_png_bytes(size), codes=_mask_codes,
     draw=lambda *item: draw_masks("mask", *item),
 )  # fmt: skip
 REFINED_MASKS = ImageFiles(
     "the refined masks", "refined_out_dir", "masks refined by SAM's regions", "refined",
     suffixes=(".png", CRF_PNG), image_bytes=lambda size: 2 * label_png_bytes(size),
-    draw=lambda *item: draw_masks("refined mask", *item),
+    codes=_mask_codes, draw=lambda *item: draw_masks("refined mask", *item),
 )  # fmt: skip
 
 
@@ -512,3 +524,6 @@ class FilesOf(Source):
 
     def problems(self, run: "Run", ids: Sequence[str]) -> list[str]:
         return self.artefact.problems(run, ids)
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        return self.artefact.warnings(run, ids)

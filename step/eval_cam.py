@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from misc.config import Config, setting
-from step.artefacts import CAMS, SCORED_MASKS, has_exact_masks
+from step.artefacts import CAMS, CLASS_NAMES, SCORED_MASKS, has_exact_masks
 from step.common.results import CamFile, CamReader
 from step.common.threshold_scores import Maps, describe_thresholds, score_at_thresholds
 from step.graph import ScoringStep, Work
@@ -30,7 +30,7 @@ class EvalCam(ScoringStep):
     """mIoU of argmax([threshold, CAM])."""
 
     help = "score the CAMs over all thresholds"
-    reads = (SCORED_MASKS, CAMS)
+    reads = (SCORED_MASKS, CLASS_NAMES, CAMS)
     flags = Settings
 
     def runs_unasked(self, config: Config) -> bool:

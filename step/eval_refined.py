@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from misc.config import Config
-from step.artefacts import REFINED_MASKS, ExactMasks, FilesOf, has_exact_masks
+from step.artefacts import CLASS_NAMES, REFINED_MASKS, ExactMasks, FilesOf, has_exact_masks
 from step.common.scores import describe_masks, score_both_masks
 from step.graph import ScoringStep, Work
 
@@ -21,7 +21,7 @@ class EvalRefined(ScoringStep):
     """mIoU of both masks of every image; `eval_sem_seg` has that of the masks before."""
 
     help = "score the refined masks"
-    reads = (EXACT_MASKS, FilesOf(REFINED_MASKS))
+    reads = (EXACT_MASKS, CLASS_NAMES, FilesOf(REFINED_MASKS))
     is_default = False
     comes_with = "--sam_root DIR"
     in_demo = False

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from misc.runtime import WorkerPool
-from step.artefacts import ExactMasks
+from step.artefacts import CLASS_NAMES, ExactMasks
 from step.common.scores import score_masks, spread, spread_text
 from step.graph import ScoringStep, Source, Work
 from step.seg.inputs import images_to_segment
@@ -31,8 +31,8 @@ class EvalSeg(ScoringStep):
         return images_to_segment(run)
 
     def sources(self, run: "Run") -> tuple[Source, ...]:
-        """Exact masks, and the masks of every variant."""
-        return MASKS_OF_SPLIT, *(VariantMasks(variant) for variant in variants_of(run))
+        """Exact masks, class names, and the masks of every variant."""
+        return MASKS_OF_SPLIT, CLASS_NAMES, *(VariantMasks(variant) for variant in variants_of(run))
 
     def make(self, work: Work, *, eval_classes: tuple[str, ...]) -> dict[str, Any]:
         """Scores of every seed's last checkpoint and, where one was kept, of its best.

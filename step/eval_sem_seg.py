@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from misc.config import Config
-from step.artefacts import PSEUDO_MASKS, SCORED_MASKS, FilesOf, has_exact_masks
+from step.artefacts import CLASS_NAMES, PSEUDO_MASKS, SCORED_MASKS, FilesOf, has_exact_masks
 from step.common.scores import describe_masks, score_both_masks
 from step.graph import ScoringStep, Work
 
@@ -16,7 +16,7 @@ class EvalSemSeg(ScoringStep):
     """mIoU of both masks of every image."""
 
     help = "score the pseudo masks"
-    reads = (SCORED_MASKS, FilesOf(PSEUDO_MASKS))
+    reads = (SCORED_MASKS, CLASS_NAMES, FilesOf(PSEUDO_MASKS))
 
     def runs_unasked(self, config: Config) -> bool:
         return has_exact_masks(config)

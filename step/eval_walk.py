@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from misc.config import Config
-from step.artefacts import PSEUDO_MASKS, SCORED_MASKS, WALKS, has_exact_masks, has_walk
+from step.artefacts import CLASS_NAMES, PSEUDO_MASKS, SCORED_MASKS, WALKS, has_exact_masks, has_walk
 from step.common.results import CamFile, CamReader
 from step.common.threshold_scores import Maps, describe_thresholds, score_at_thresholds
 from step.graph import ScoringStep, Work
@@ -21,7 +21,7 @@ class EvalWalk(ScoringStep):
     """mIoU of argmax([threshold, walked scores])."""
 
     help = "score the walked scores over all thresholds"
-    reads = (SCORED_MASKS, WALKS)
+    reads = (SCORED_MASKS, CLASS_NAMES, WALKS)
 
     def runs_unasked(self, config: Config) -> bool:
         return has_walk(config) and has_exact_masks(config)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from misc.config import Config, ResultPath, config_class, paths_class
 from misc.workspace import CURVE_HEADER, Identity, ImageFolder, WeightsFile
 from step import STEPS
-from step.common.results import ImagesMade, Made, WeightsMade
+from step.common.plugged import Codes
+from step.common.results import ImagesMade, Made, WeightsMade, maker_of
 from voc12.picture_sizes import Size
 
 if TYPE_CHECKING:
@@ -140,12 +141,14 @@ class ImageFiles(Artefact):
         suffixes: what follows the image id in the files' names.
         image_bytes: (height, width) -> about how much disk one image takes.
         smaller: how to make them smaller, for the message about a full disk.
+        codes: the values that their pixels may have, where these are codes.
         draw: folder, image id and photograph -> what a contact sheet shows of the image's files.
     """
 
     suffixes: tuple[str, ...] = (".png",)
     image_bytes: Callable[[Size], int] | None = None
     smaller: str = ""
+    codes: Callable[["Run"], Codes] | None = None
     draw: Callable[[ImageFolder, str, NDArray[np.uint8]], list[Tile]] | None = None
 
     def bytes_of(self, run: "Run", image_id: str, size: Size) -> int:
@@ -155,6 +158,9 @@ class ImageFiles(Artefact):
 
     def made(self, run: "Run") -> ImagesMade:
         return ImagesMade(run, self)
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        return self.made(run).warnings(ids)
 
     def folder(self, run: "Run") -> ImageFolder:
         """The folder that they are in."""
@@ -175,6 +181,11 @@ class Weights(Artefact):
     """The weights of a network."""
 
     settings: tuple[str, ...] = ("precision",)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a file that cannot be used."""
+        return f"Choose others with --{self.flag}, or delete the file and run {maker_of(self)}."
 
     def made(self, run: "Run") -> WeightsMade:
         return WeightsMade(run, self)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _odd(size: int) -> str:
-    return "" if size >= 1 and size % 2 == 1 else "must be odd"
+    return "" if size % 2 == 1 else "must be odd"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class Settings:
 
     heading: ClassVar[str] = "boundary labels (make_boundary_label)"
 
-    window_size: int = setting(13, "side of the window for class shares, pixels, odd", rule=_odd)
+    window_size: int = setting(
+        13, "side of the window for class shares, pixels, odd", rule=_odd, at_least=1, at_most=999
+    )
     theta_scale: float = setting(
         0.30, "share of the window that both sides exceed", at_least=0, at_most=1
     )
@@ -40,7 +42,7 @@ class Settings:
         0.10, "largest difference of these shares at a boundary", at_least=0, at_most=1
     )
     salbound_thres: float = setting(
-        0.5, "Sobel magnitude above which saliency has an edge", at_least=0
+        0.5, "Sobel magnitude above which saliency has an edge", at_least=0, at_most=10
     )
 
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from misc.cam_files import CAM_DTYPES, Cams, write_irn
 from misc.config import positive_numbers, setting
 from misc.runtime import read_ahead
 from misc.workspace import atomic_write
-from step.artefacts import CAM_WEIGHTS, CAMS, PHOTOGRAPHS, TAGS
+from step.artefacts import CAM_WEIGHTS, CAMS, CLASS_NAMES, PHOTOGRAPHS, TAGS
 from step.graph import ImageStep, Work
 
 if TYPE_CHECKING:
@@ -23,7 +25,11 @@ class Settings:
     heading: ClassVar[str] = "class activation maps (make_cam)"
 
     cam_scales: tuple[float, ...] = setting(
-        (1.0, 0.5, 1.5, 2.0), "scales that images are seen at", rule=positive_numbers
+        (1.0, 0.5, 1.5, 2.0),
+        "scales that images are seen at",
+        rule=positive_numbers,
+        at_least=0.01,
+        at_most=20,
     )
     cam_dtype: str = setting("float32", "number type in the CAM files", CAM_DTYPES)
     cam_high_res: bool = setting(
@@ -44,7 +50,7 @@ class MakeCam(ImageStep):
     """The classifier's maps of the tagged classes, summed over scales and mirror images."""
 
     help = "class activation maps of every image"
-    reads = (PHOTOGRAPHS, TAGS, CAM_WEIGHTS)
+    reads = (PHOTOGRAPHS, TAGS, CLASS_NAMES, CAM_WEIGHTS)
     writes = CAMS
     flags = Settings
 
@@ -77,6 +83,7 @@ class MakeCam(ImageStep):
 
         from net.cam import combine_scales
         from step.common.networks import trained_classifier
+        from step.common.predict import not_finite
         from voc12.dataloader import ImagePyramids
 
         run, runtime = work.run, work.run.runtime
@@ -92,6 +99,8 @@ class MakeCam(ImageStep):
             height, width = sample["image"].shape[:2]
             cam, high_res = combine_scales(maps, (height, width), class_ids.tolist())
             cams = Cams(class_ids, cam.cpu().numpy(), high_res.cpu().numpy())
+            if not all(np.isfinite(each).all() for each in (cams.cam, cams.high_res)):
+                raise not_finite(run, "the classifier", sample["image_id"], CAM_WEIGHTS)
             with atomic_write(work.files.file(sample["image_id"])) as file:
                 write_irn(file, cams, cam_dtype, high_res=cam_high_res)
             yield

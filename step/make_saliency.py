@@ -66,6 +66,7 @@ class Settings:
         "the file says, or 320",
         at_least=0,
         decides=INPUT,
+        at_most=10_000,
     )
     saliency_model_mean: tuple[float, ...] = setting(
         (),
@@ -73,10 +74,12 @@ class Settings:
         "file)",
         rule=_three,
         decides=INPUT,
+        at_least=-1000,
+        at_most=1000,
     )
     saliency_model_std: tuple[float, ...] = setting(
         (), "their deviation, which is divided by (default: likewise)", rule=_three_positive,
-        decides=INPUT,
+        decides=INPUT, at_least=1e-6, at_most=1000,
     )  # fmt: skip
     saliency_model_white: str = setting(
         "auto",

@@ -33,7 +33,7 @@ class Settings:
     )  # fmt: skip
     seg_test_scales: tuple[float, ...] = setting(
         (1.0, 0.75, 0.5), "scales that images are segmented at; the largest logit counts",
-        rule=positive_numbers,
+        rule=positive_numbers, at_least=0.01, at_most=20,
     )  # fmt: skip
     seg_test_flip: bool = setting(False, "also segment mirror images, and average the logits")
     seg_crf: bool = setting(True, "also apply a dense CRF to the softmax (COCO: usually not)")
@@ -106,13 +106,15 @@ class MakeSeg(ImageStep):
     ) -> Iterator[object]:
         """Write the masks of `work.ids`."""
         from misc.crf import crf_has_threads
-        from step.common.networks import build_segmentation_network
+        from step.common.networks import trained_segmentation_network
         from step.common.predict import predict_classes
 
         run, runtime = work.run, work.run.runtime
-        weights = WEIGHTS[self.checkpoint].path(run)
-        network = build_segmentation_network(run, seg_backbone, weights=weights)
-        predicted = predict_classes(run, network, work.ids, seg_test_scales, flip=seg_test_flip)
+        weights = WEIGHTS[self.checkpoint]
+        network = trained_segmentation_network(run, seg_backbone, weights)
+        predicted = predict_classes(
+            run, network, work.ids, seg_test_scales, flip=seg_test_flip, weights=weights
+        )
         tasks = (
             Logits(image_id, image, logits.cpu().numpy()) for image_id, image, logits in predicted
         )

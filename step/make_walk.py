@@ -9,7 +9,6 @@ import numpy as np
 
 from misc.cam_files import Cams, write_irn
 from misc.config import Config, setting
-from misc.errors import UserError
 from misc.runtime import is_accelerator
 from misc.workspace import atomic_write
 from step.artefacts import BES_WEIGHTS, CAMS, PHOTOGRAPHS, WALKS, has_walk
@@ -28,7 +27,7 @@ class Settings:
 
     heading: ClassVar[str] = "random walk (make_walk)"
 
-    beta: float = setting(5.0, "power of the affinity", above=0)
+    beta: float = setting(5.0, "power of the affinity", above=0, at_most=100)
     exp_times: int = setting(8, "the walk takes 2^exp_times steps", at_least=0, at_most=20)
     walk: str = setting(
         "chebyshev", "chebyshev (fast), or exact: 2^exp_times products", ("chebyshev", "exact")
@@ -61,7 +60,7 @@ class MakeWalk(ImageStep):
         import torch
 
         from misc.random_walk import random_walk_many
-        from step.common.predict import with_boundaries
+        from step.common.predict import not_finite, with_boundaries
         from voc12.dataloader import ImagePyramids
 
         run, ids = work.run, work.ids
@@ -78,7 +77,9 @@ class MakeWalk(ImageStep):
             # One answer for the portion, since a GPU is waited for.
             are_finite = torch.stack([scores.isfinite().all() for scores in walked]).tolist()
             if not all(are_finite):
-                raise _not_finite(run, group[are_finite.index(False)][0]["image_id"])
+                first = group[are_finite.index(False)][0]["image_id"]
+                # CAMs always are finite, so the boundary was not.
+                raise not_finite(run, "the boundary network", first, BES_WEIGHTS)
             for (read, _), scores in zip(group, walked, strict=True):
                 _write(work, read, scores.cpu().numpy(), cam_dtype)
                 yield
@@ -120,12 +121,3 @@ def _write(work: Work, read: dict[str, Any], scores: np.ndarray, cam_dtype: str)
     cams = Cams(class_ids, scores, np.zeros((len(class_ids), 0, 0), np.float32))
     with atomic_write(work.files.file(read["image_id"])) as file:
         write_irn(file, cams, cam_dtype, high_res=False, walked=True)
-
-
-def _not_finite(run: "Run", image_id: str) -> UserError:
-    """CAMs always are finite, so the boundary was not."""
-    return UserError(
-        f"make_walk: the boundary network's output for {image_id} is not finite. Either the "
-        f"weights in {BES_WEIGHTS.file(run).path} are not finite: choose others with "
-        "--bes_weights_name, or train them again; or --precision fp16 overflowed: use bf16 or fp32."
-    )

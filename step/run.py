@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+PANELS_FOLDER = "panels"  # below --out_dir: contact sheets
 NOTES = ".sbe"  # folder below --out_dir for caches, and for the lock that marks a run
 
 

@@ -33,13 +33,17 @@ class Settings:
         "pretrained: --backbone with --backbone_weights; cam: the classifier's",
         ("pretrained", "cam"),
     )
-    bes_crop_size: int = setting(512, "crop size in pixels", at_least=1)
-    bes_batch_size: int = setting(16, "images per step, over all processes", at_least=1)
-    bes_num_epoches: int = setting(3, "number of epochs", at_least=1, in_short_help=True)
-    bes_learning_rate: float = setting(0.1, "learning rate", at_least=0)
-    bes_weight_decay: float = setting(1e-4, "weight decay", at_least=0)
+    bes_crop_size: int = setting(512, "crop size in pixels", at_least=1, at_most=10_000)
+    bes_batch_size: int = setting(
+        16, "images per step, over all processes", at_least=1, at_most=10**5
+    )
+    bes_num_epoches: int = setting(
+        3, "number of epochs", at_least=1, in_short_help=True, at_most=10**5
+    )
+    bes_learning_rate: float = setting(0.1, "learning rate", at_least=0, at_most=100)
+    bes_weight_decay: float = setting(1e-4, "weight decay", at_least=0, at_most=1)
     bes_momentum: float = setting(
-        1e-4, "SGD momentum (the reference's, in effect none)", at_least=0
+        1e-4, "SGD momentum (the reference's, in effect none)", at_least=0, below=1
     )
 
 

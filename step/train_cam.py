@@ -10,7 +10,7 @@ import numpy as np
 from misc.config import setting
 from misc.metrics import TagScores, chance_level
 from misc.runtime import read_ahead
-from step.artefacts import CAM_WEIGHTS, CAMS, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
+from step.artefacts import CAM_WEIGHTS, CAMS, CLASS_NAMES, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
 from step.common.checks import image_problems, problems_of
 from step.graph import TrainingStep, Work
 from voc12.image_labels import no_classes_problem
@@ -34,19 +34,31 @@ class Settings:
 
     heading: ClassVar[str] = "classifier (train_cam)"
 
-    cam_crop_size: int = setting(512, "crop size in pixels", at_least=1)
+    cam_crop_size: int = setting(512, "crop size in pixels", at_least=1, at_most=10_000)
     cam_resize_long: tuple[float, ...] = setting(
-        (320.0, 512.0), "the long side is resized to a random length in this range"
+        (320.0, 512.0),
+        "the long side is resized to a random length in this range",
+        at_least=1,
+        at_most=10_000,
     )
-    cam_batch_size: int = setting(16, "images per step, over all processes", at_least=1)
-    cam_num_epoches: int = setting(5, "number of epochs", at_least=1, in_short_help=True)
-    cam_learning_rate: float = setting(0.1, "learning rate of the backbone", at_least=0)
+    cam_batch_size: int = setting(
+        16, "images per step, over all processes", at_least=1, at_most=10**5
+    )
+    cam_num_epoches: int = setting(
+        5, "number of epochs", at_least=1, in_short_help=True, at_most=10**5
+    )
+    cam_learning_rate: float = setting(
+        0.1, "learning rate of the backbone", at_least=0, at_most=100
+    )
     cam_classifier_rate: float = setting(
-        10.0, "learning rate of the classifier as a multiple of the backbone's", at_least=0
+        10.0,
+        "learning rate of the classifier as a multiple of the backbone's",
+        at_least=0,
+        at_most=10_000,
     )
-    cam_weight_decay: float = setting(1e-4, "weight decay", at_least=0)
+    cam_weight_decay: float = setting(1e-4, "weight decay", at_least=0, at_most=1)
     cam_momentum: float = setting(
-        1e-4, "SGD momentum (the reference's, in effect none)", at_least=0
+        1e-4, "SGD momentum (the reference's, in effect none)", at_least=0, below=1
     )
     cam_train_from: int = setting(
         3,
@@ -68,7 +80,7 @@ class TrainCam(TrainingStep):
     """Multi-label classification of crops by their images' tags."""
 
     help = "train the tag classifier"
-    reads = (PHOTOGRAPHS, TAGS, PRETRAINED_BACKBONE)
+    reads = (PHOTOGRAPHS, TAGS, CLASS_NAMES, PRETRAINED_BACKBONE)
     writes = CAM_WEIGHTS
     flags = Settings
     few_updates = 60

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from misc.config import distinct_seeds, positive_numbers, setting
 from misc.workspace import atomic_write
-from step.artefacts import PHOTOGRAPHS, ExactMasks
+from step.artefacts import CLASS_NAMES, PHOTOGRAPHS, ExactMasks
 from step.common.checks import image_problems
 from step.graph import Artefact, Node, TrainingStep, Work
 from step.seg.inputs import FLAG, MASKS_TO_LEARN, START
@@ -58,25 +58,30 @@ class Settings:
         (), "train once for each of these seeds, such as 0,1,2 (default: --seed)", at_least=0,
         rule=distinct_seeds, decides="no effect",
     )  # fmt: skip
-    seg_iters: int = setting(20_000, "number of weight updates", at_least=1)
-    seg_batch_size: int = setting(5, "images per batch, over all processes", at_least=1)
-    seg_accumulation: int = setting(2, "batches per update", at_least=1)
-    seg_crop: int = setting(321, "crop size in pixels", at_least=1)
+    seg_iters: int = setting(20_000, "number of weight updates", at_least=1, at_most=10**7)
+    seg_batch_size: int = setting(
+        5, "images per batch, over all processes", at_least=1, at_most=10**5
+    )
+    seg_accumulation: int = setting(2, "batches per update", at_least=1, at_most=10**4)
+    seg_crop: int = setting(321, "crop size in pixels", at_least=1, at_most=10_000)
     seg_rescale: tuple[float, ...] = setting(
         (0.5, 0.75, 1.0, 1.25, 1.5), "scales of training images, one drawn per crop",
-        rule=positive_numbers,
+        rule=positive_numbers, at_least=0.01, at_most=20,
     )  # fmt: skip
     seg_pyramid: tuple[float, ...] = setting(
         (1.0, 0.75, 0.5), "scales of the loss; their losses and that of their maximum add up",
-        rule=positive_numbers,
+        rule=positive_numbers, at_least=0.01, at_most=20,
     )  # fmt: skip
     seg_learning_rate: float = setting(
         2.5e-4,
         "learning rate of the backbone; x10 for the head's weights, x20 for its biases",
         at_least=0,
+        at_most=100,
     )
-    seg_weight_decay: float = setting(5e-4, "weight decay (none for the head's biases)", at_least=0)
-    seg_momentum: float = setting(0.9, "SGD momentum", at_least=0)
+    seg_weight_decay: float = setting(
+        5e-4, "weight decay (none for the head's biases)", at_least=0, at_most=1
+    )
+    seg_momentum: float = setting(0.9, "SGD momentum", at_least=0, below=1)
     seg_balanced: bool = setting(
         False, "give background and foreground the same weight in the loss"
     )
@@ -85,6 +90,7 @@ class Settings:
         "score --val_list every so many updates and after the last, and also keep the best "
         "weights; 0: never, and keep only the last weights",
         at_least=0,
+        at_most=10**7,
     )
 
 
@@ -92,7 +98,7 @@ class TrainSeg(TrainingStep):
     """DeepLab-v2, once for each seed."""
 
     help = "train DeepLab-v2 on the pseudo masks"
-    reads = (PHOTOGRAPHS, MASKS_TO_LEARN, START)
+    reads = (PHOTOGRAPHS, CLASS_NAMES, MASKS_TO_LEARN, START)
     writes = SEG_WEIGHTS
     flags = Settings
     is_default = False
@@ -303,7 +309,8 @@ def val_miou(run: "Run", network: "DeepLabV2", scales: tuple[float, ...], *, fli
 
     confusion = ConfusionMatrix(run.dataset.num_classes + 1)
     share = run.runtime.shard(run.val_ids)
-    for image_id, image, logits in predict_classes(run, network, share, scales, flip=flip):
+    predicted = predict_classes(run, network, share, scales, flip=flip, weights=SEG_WEIGHTS)
+    for image_id, image, logits in predicted:
         classes = stretch(logits[None], image.shape[:2])[0].argmax(0)
         truth = read_mask(run.dataset.mask_path(image_id))
         confusion.add(truth, classes.to(torch.uint8).cpu().numpy())

@@ -96,11 +96,13 @@ class Agreement:
     Attributes:
         images: number of images that were compared: all with tags and a class in their files.
         strange: of these, those whose files have a class that the tags lack, sorted.
+        contradicting: number of these that also lack a class that the tags name.
         explained_by: the numbering that explains them; None if none does.
     """
 
     images: int
     strange: tuple[str, ...]
+    contradicting: int
     explained_by: Renumbering | None
 
 
@@ -135,4 +137,5 @@ def compare_with_tags(
     more = explained[best] - (len(known) - len(strange))
     is_enough = explained[best] >= ENOUGH_SHARE * len(known)
     is_better = more >= max(ENOUGH_IMAGES, MORE_SHARE * len(known))
-    return Agreement(len(known), strange, best if is_enough and is_better else None)
+    contradicting = sum(not set(tags[i]) <= set(classes[i]) for i in strange)
+    return Agreement(len(known), strange, contradicting, best if is_enough and is_better else None)

@@ -15,6 +15,7 @@ from misc.workspace import LONGEST_NAME
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "squeezenet1_0")
 SALIENCY_FLAG = "saliency_out_dir"  # of the maps that are made here
+MOST_WORKERS = 4096
 OVERWRITE_NOTHING, OVERWRITE_STALE, OVERWRITE_ALL = "no", "stale", "all"
 
 
@@ -95,8 +96,13 @@ class DataSettings:
 
     def problems(self) -> list[str]:
         """Settings that contradict each other."""
-        if self.saliency != "make" or self.sal_root is None:
+        if self.saliency == "maps" or self.sal_root is None:
             return []
+        if self.saliency == "none":
+            return [
+                f"--sal_root {self.sal_root}: --saliency none (or --preset bes) reads no maps. "
+                "Leave out one of the two"
+            ]
         return [
             f"--sal_root {self.sal_root}: --saliency make makes maps instead of reading any. Leave "
             f"it out to read those, or pass --{SALIENCY_FLAG} {self.sal_root} to have them made "
@@ -145,18 +151,26 @@ class RunSettings:
         in_short_help=True,
     )  # fmt: skip
     num_workers: int = setting(
-        available_cpus, "processes for CPU work", at_least=0, decides=NO_EFFECT, in_short_help=True
+        available_cpus,
+        "processes for CPU work",
+        at_least=0,
+        decides=NO_EFFECT,
+        in_short_help=True,
+        at_most=MOST_WORKERS,
     )
     device: str = setting(
         "auto", "where networks run", ("auto", "cpu", "cuda"), decides=NO_EFFECT, in_short_help=True
     )
     checkpoint_every: float = setting(
-        60.0, "seconds of training between checkpoints", at_least=0, decides=NO_EFFECT
+        60.0,
+        "seconds of training between checkpoints",
+        at_least=0,
+        decides=NO_EFFECT,
+        at_most=10**9,
     )
     panels: int = setting(
         12, "contact sheets to write, one per image; 0: none", at_least=0, decides=NO_EFFECT,
-        in_short_help=True,
-    )  # fmt: skip
+        in_short_help=True, at_most=10**6)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -286,9 +300,10 @@ def check_config(config: Config) -> None:
             broken.append(f"--{name} {path}: the name has at most {LONGEST_NAME} bytes")
     owners: dict[Path, str] = {}
     for name in _result_paths(config):
-        path = Path(os.path.abspath(config.path(name)))
+        # Of one place there may be many names: zz/../a, and links.
+        path = Path(os.path.realpath(config.path(name)))
         if path in owners:
-            broken.append(f"--{name} {path}: --{owners[path]} names this path too")
+            broken.append(f"--{name} {config.path(name)}: --{owners[path]} names {path} too")
         owners[path] = name
     if broken:
         raise UserError("Invalid settings:\n  " + "\n  ".join(broken))

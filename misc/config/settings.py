@@ -5,17 +5,64 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 TRUE_WORDS = ("true", "yes", "1", "on")
 FALSE_WORDS = ("false", "no", "0", "off")
 
 LONGEST_PART = 255  # bytes of a name that file systems take
 LONG = 8  # values that a default of the help may list
+MOST_NUMBERS = 1000  # in one list: 0:1:1000000000 would fill the memory
 
 RESULT, INPUT, NO_EFFECT = "result", "input", "no effect"
 """What a setting decides: results; which data are read, which are told apart by their content; or
 nothing that a result depends on."""
+
+
+class Range(NamedTuple):
+    """What a number, or all of several, must lie between; None where there is no bound."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def broken_by(self, value: Any) -> str:
+        """What to say of a setting's value that lies outside; "" if it does not."""
+        if all(bound is None for bound in self):
+            return ""
+        values = value if isinstance(value, tuple) else (value,)
+        if all(map(self._holds, values)):
+            return ""
+        return (
+            "must not be negative" if self == Range(at_least=0) else f"must be {self._in_words()}"
+        )
+
+    def _holds(self, value: float) -> bool:
+        return (
+            not (isinstance(value, float) and not math.isfinite(value))
+            and (self.at_least is None or value >= self.at_least)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def _in_words(self) -> str:
+        if self.at_least is not None and self.at_most is not None:
+            return f"between {_exact(self.at_least)} and {_exact(self.at_most)}"
+        bounds = {
+            "above": self.above,
+            "at least": self.at_least,
+            "at most": self.at_most,
+            "below": self.below,
+        }
+        words = [f"{word} {_exact(bound)}" for word, bound in bounds.items() if bound is not None]
+        return " and ".join(words)
+
+
+def _exact(bound: float) -> str:
+    """A bound with all its digits."""
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def parse_bool(text: str) -> bool:
@@ -33,8 +80,10 @@ def parse_numbers(text: str) -> tuple[float, ...]:
         numbers = tuple(number for part in parts if part for number in _numbers_of(part))
     except ValueError:
         numbers = (math.nan,)
-    if not all(math.isfinite(number) for number in numbers):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers")
+    if len(numbers) > MOST_NUMBERS or not all(map(math.isfinite, numbers)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of numbers (finite ones, at most {MOST_NUMBERS})"
+        )
     return numbers
 
 
@@ -44,8 +93,8 @@ def _numbers_of(part: str) -> Iterator[float]:
         return
     first, last, count = part.split(":")
     steps = int(count) - 1
-    if steps < 1:
-        raise ValueError("a range must have two numbers or more")
+    if not 1 <= steps < MOST_NUMBERS:
+        raise ValueError("a range must have two numbers or more, and not too many")
     for i in range(steps + 1):
         # Rounded, so that 0:0.8:5 has the 0.6 that people type.
         yield round(float(first) + i * (float(last) - float(first)) / steps, 10)
@@ -101,6 +150,7 @@ def setting(
     at_least: float | None = None,
     at_most: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     rule: Callable[[Any], str] | None = None,
     alias: str = "",
     decides: str = RESULT,
@@ -115,6 +165,7 @@ def setting(
         at_least: smallest number allowed.
         at_most: largest number allowed.
         above: number that all allowed ones are above.
+        below: number that all allowed ones are below.
         rule: value -> what it breaks, "" for a good one.
         alias: another name of the flag, shown before the field's.
         decides: RESULT, INPUT or NO_EFFECT.
@@ -123,7 +174,7 @@ def setting(
     metadata = {
         "help": help_text,
         "choices": tuple(choices),
-        "range": (at_least, at_most, above),
+        "range": Range(at_least, at_most, above, below),
         "rule": rule,
         "alias": alias,
         "decides": decides,
@@ -192,7 +243,7 @@ def typed(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return ",".join(each if isinstance(each, str) else f"{each:g}" for each in value)
+        return ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)
     return str(value)
 
 
@@ -201,7 +252,7 @@ def broken_rules(settings: Any) -> list[str]:
     problems = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        broken = _broken_range(value, *field.metadata["range"]) or _broken_name(value)
+        broken = field.metadata["range"].broken_by(value) or _broken_name(value)
         rule = field.metadata["rule"]
         if not broken and rule is not None:
             broken = rule(value)
@@ -224,20 +275,3 @@ def _broken_name(value: Any) -> str:
     except UnicodeEncodeError:
         return "the name is not UTF-8; rename the file or folder"
     return "" if longest <= LONGEST_PART else f"a name has at most {LONGEST_PART} bytes"
-
-
-def _broken_range(
-    value: Any, at_least: float | None, at_most: float | None, above: float | None
-) -> str:
-    if (at_least, at_most, above) == (None, None, None):
-        return ""
-    low = -math.inf if at_least is None else at_least
-    high = math.inf if at_most is None else at_most
-    values = value if isinstance(value, tuple) else (value,)
-    if all(low <= each <= high and (above is None or each > above) for each in values):
-        return ""
-    if above is not None:
-        return f"must be above {above:g}"
-    if at_most is not None:
-        return f"must be between {low:g} and {high:g}"
-    return "must not be negative" if at_least == 0 else f"must be at least {low:g}"

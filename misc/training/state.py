@@ -4,6 +4,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch.amp import GradScaler
 
 from misc.errors import UserError
 from misc.runtime import Runtime
-from misc.weights import load_strictly, read_torch_file
-from misc.workspace import atomic_write
+from misc.weights import load_strictly, read_torch_file, write_torch_file
 
 logger = logging.getLogger(__name__)
+
+FROM_THE_START = "Delete this checkpoint: the same command then trains from the start."
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,18 @@ class TrainingState:
             self.scaler.load_state_dict(GradScaler(device.type).state_dict())
         if not path.exists():
             return 0
-        saved = read_torch_file(path)
-        if not isinstance(saved, dict) or saved.keys() != {"model", "optimizer", "scaler", "step"}:
-            raise UserError(f"{path} is not a training state. Delete it to train from the start.")
-        load_strictly(self.model, saved["model"], source=str(path))
-        self.optimizer.load_state_dict(saved["optimizer"])
-        if self.scaler is not None:
-            self.scaler.load_state_dict(saved["scaler"])
+        saved = read_torch_file(path, remedy=FROM_THE_START)
+        if not _is_state(saved, num_steps):
+            raise UserError(f"{path} is not a training state. {FROM_THE_START}")
+        load_strictly(self.model, saved["model"], source=str(path), remedy=FROM_THE_START)
+        try:
+            _load_optimizer(self.optimizer, saved["optimizer"])
+            if self.scaler is not None:
+                self.scaler.load_state_dict(saved["scaler"])
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: the optimiser's state does not fit ({error}). {FROM_THE_START}"
+            ) from error
         logger.info("%s: resuming at step %d of %d", self.desc, saved["step"], num_steps)
         return saved["step"]
 
@@ -99,8 +106,7 @@ class TrainingState:
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "step": done,
         }
-        with atomic_write(self.checkpoints.path) as file:
-            torch.save(state, file)
+        write_torch_file(state, self.checkpoints.path)
         self._saved_at = time.monotonic()
         if must:
             logger.info(
@@ -149,3 +155,33 @@ class TrainingState:
                 "command resumes from it."
             )
         return UserError(f"{self.desc}: {problem}. {remedy}")
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Fill the optimiser; torch itself would notice later, or never, what does not fit.
+
+    Raises:
+        ValueError, or what torch raises: if it does not.
+    """
+    outline = [group.keys() for group in optimizer.state_dict()["param_groups"]]
+    if [group.keys() for group in saved["param_groups"]] != outline:
+        raise ValueError("it is of another optimiser")
+    optimizer.load_state_dict(saved)
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            is_alike = isinstance(value, Tensor) and value.shape == parameter.shape
+            if not (value is None or (is_alike and value.isfinite().all())):
+                raise ValueError(f"{name} is not finite, or of another shape")
+
+
+def _is_state(saved: Any, num_steps: int) -> bool:
+    """True if a file holds what `save_if_due` writes, as far as its outline tells."""
+    return (
+        isinstance(saved, dict)
+        and saved.keys() == {"model", "optimizer", "scaler", "step"}
+        and isinstance(saved["model"], dict)
+        and all(isinstance(each, Tensor) for each in saved["model"].values())
+        and isinstance(saved["optimizer"], dict)
+        and type(saved["step"]) is int
+        and 0 < saved["step"] < num_steps
+    )

@@ -133,7 +133,8 @@ class FileFingerprints:
         """What the databases say to `query` of these values; a damaged one says nothing more."""
         for path, database in list(databases.items()):
             try:
-                yield from database.execute(f"{query} ({','.join('?' * len(values))})", values)
+                found = database.execute(f"{query} ({','.join('?' * len(values))})", values)
+                yield from (row for row in found if all(isinstance(each, str) for each in row))
             except sqlite3.DatabaseError as error:
                 del databases[path]
                 self._give_up(path, error)

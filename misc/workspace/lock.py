@@ -69,5 +69,5 @@ def _holder(folder: Path) -> str:
             f"process {holder['process']} on {holder['host']} (since {holder['since']}: "
             f"{holder['command']})"
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another run"  # which has not yet said who it is

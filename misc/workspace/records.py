@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from misc.errors import UserError
-from misc.workspace.whole_files import digest, read_json, write_json
+from misc.workspace.whole_files import digest, is_file_name, read_json, write_json
 
 # Without its record, a result of ours would count as somebody else's.
 REMEDY = "Delete it together with the results it describes, or move them away, and run again."
@@ -104,7 +104,7 @@ class Record:
         content = read_json(path, REMEDY)
         try:
             return Record.of_json(content), content
-        except (AttributeError, KeyError, TypeError):
+        except ValueError:
             raise UserError(f"{path} is not a record of settings. {REMEDY}") from None
 
     def to_json(self) -> dict[str, Any]:
@@ -117,9 +117,35 @@ class Record:
 
     @staticmethod
     def of_json(content: dict[str, Any]) -> "Record":
-        """The record that `to_json` wrote, taken out of `content`."""
-        inputs = {name: Identity(**each) for name, each in content.pop("inputs").items()}
-        return Record(content.pop("settings"), inputs, content.pop("images", {}))
+        """The record that `to_json` wrote, taken out of `content`.
+
+        Raises:
+            ValueError: if there is none, or its values are of other kinds.
+        """
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
+        settings, inputs = content.pop("settings", None), content.pop("inputs", None)
+        images = content.pop("images", {})
+        kinds = (settings, inputs, images)
+        if not (all(isinstance(each, dict) for each in kinds) and _are_images(images)):
+            raise ValueError("it is of other kinds")
+        return Record(settings, {name: _identity(each) for name, each in inputs.items()}, images)
+
+
+def _identity(content: Any) -> Identity:
+    """What `dataclasses.asdict` made of one."""
+    names = {field.name for field in dataclasses.fields(Identity)}
+    if not isinstance(content, dict) or content.keys() != names:
+        raise ValueError("an input is of another kind")
+    texts, settings = (content["recipe"], content["content"]), content["settings"]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(settings, dict | None):
+        raise ValueError("an input is of another kind")
+    return Identity(**content)
+
+
+def _are_images(images: Mapping[Any, Any]) -> bool:
+    """True for ids, which name files, with a fingerprint each."""
+    return all(is_file_name(name) and isinstance(images[name], str) for name in images)
 
 
 def changed_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -10,9 +10,11 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from misc.workspace.records import Identity, Record
-from misc.workspace.whole_files import content_digest, digest, remove_partial_files
+from misc.errors import UserError
+from misc.workspace.records import REMEDY, Identity, Record
+from misc.workspace.whole_files import content_digest, digest, is_file_name, remove_partial_files
 
 RECORD_NAME = "settings.json"
 STAGING_NAME = ".new"
@@ -20,6 +22,32 @@ COMPLETE, WHOLE, SEAL, FILES = "complete", "whole", "weights", "files"
 SUFFIXES, FURTHER = "suffixes", "further"
 
 Digest = Callable[[Path], str]
+
+
+def _read(path: Path) -> tuple[Record | None, dict[str, Any]]:
+    """The record at `path`, and what stands beside it, all of the kinds that are written here.
+
+    Files are deleted and moved by these names: a record may come from a stranger.
+
+    Raises:
+        UserError: if it is anything else.
+    """
+    record, more = Record.read_with_more(path)
+    kinds = {
+        SEAL: lambda value: isinstance(value, str),
+        WHOLE: lambda value: isinstance(value, bool),
+        COMPLETE: lambda value: value is True or _are_names(value),
+        **dict.fromkeys((FILES, SUFFIXES, FURTHER), _are_names),
+    }
+    is_sound = all(kinds[name](more[name]) for name in kinds.keys() & more.keys())
+    needed = (FILES,) if isinstance(more.get(COMPLETE), list) else (WHOLE, SUFFIXES, FURTHER)
+    if not is_sound or (COMPLETE in more and not more.keys() >= {*needed}):
+        raise UserError(f"{path} is not a record of settings. {REMEDY}")
+    return record, more
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_file_name, value))
 
 
 class ImageFolder:
@@ -138,12 +166,12 @@ class ImageFolder:
 
     def is_half_replaced(self) -> bool:
         """True if a run was stopped while successors took their place."""
-        return COMPLETE in Record.read_with_more(self.staging.record_path)[1]
+        return COMPLETE in _read(self.staging.record_path)[1]
 
     def recover(self) -> None:
         """Finish what `complete` began, if a run was stopped meanwhile."""
         staging = self.staging
-        record, more = Record.read_with_more(staging.record_path)
+        record, more = _read(staging.record_path)
         if record is None or COMPLETE not in more:
             return
         suffixes = tuple(more[SUFFIXES])
@@ -152,10 +180,10 @@ class ImageFolder:
             os.replace(staging.path / name, self.path / name)
         earlier = self.record()
         if more[WHOLE]:
-            # What somebody else put here meanwhile is in no record, and stays.
-            old = {i + suffix for i in (earlier.images if earlier else ()) for suffix in suffixes}
-            for name in self._names() & old - successors:
-                (self.path / name).unlink()
+            # Others of the folder's files are the user's.
+            ours = {i + suffix for i in (earlier.images if earlier else ()) for suffix in suffixes}
+            for name in ours - successors:
+                (self.path / name).unlink(missing_ok=True)
             earlier = None
         for name in (i + suffix for i in record.images for suffix in more[FURTHER]):
             (self.path / name).unlink(missing_ok=True)
@@ -216,7 +244,7 @@ class WeightsFile:
         """True for weights without a record of ours, or other ones than it speaks of."""
         if not self.exists() or not self.record_path.exists():
             return self.exists()
-        return Record.read_with_more(self.record_path)[1].get(SEAL) != self.seal()
+        return _read(self.record_path)[1].get(SEAL) != self.seal()
 
     def record(self) -> Record | None:
         """The record of what trained them, also when the weights are gone; None without one."""
@@ -237,7 +265,7 @@ class WeightsFile:
 
     def companions(self) -> list[str]:
         """Names of the files beside the weights that the same training made."""
-        return Record.read_with_more(self.record_path)[1].get(FILES, [])
+        return _read(self.record_path)[1].get(FILES, [])
 
     def begin(self, record: Record) -> None:
         """Prepare the folder of a training, or go on with the one that was stopped there."""
@@ -261,11 +289,11 @@ class WeightsFile:
 
     def is_half_replaced(self) -> bool:
         """True if a run was stopped while the weights took their place."""
-        return COMPLETE in Record.read_with_more(self.training / RECORD_NAME)[1]
+        return COMPLETE in _read(self.training / RECORD_NAME)[1]
 
     def recover(self) -> None:
         """Finish what `complete` began, if a run was stopped meanwhile."""
-        record, more = Record.read_with_more(self.training / RECORD_NAME)
+        record, more = _read(self.training / RECORD_NAME)
         if record is None or COMPLETE not in more:
             return
         for name in more.pop(COMPLETE):

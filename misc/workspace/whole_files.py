@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,8 @@ from typing import Any, BinaryIO
 
 from misc.errors import UserError
 from misc.images import open_regular
+
+logger = logging.getLogger(__name__)
 
 PARTIAL_SUFFIX = ".partial"
 # Bytes of the longest name that `atomic_write` takes: file systems take 255, Linux has process ids
@@ -83,13 +86,40 @@ def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
     """
     try:
         with open_regular(path) as file:
-            return json.loads(file.read().decode())
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}). {remedy}") from None
+            text = file.read().decode()
+        content = json.loads(text)
+        if "\\ud" in text.lower():  # it may name half a character, which no file can hold
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
+    except (json.JSONDecodeError, UnicodeError) as error:
+        reason = str(error)
+    except (ValueError, RecursionError):
+        reason = "a number is too long, or it is nested too deeply"
     except OSError as error:
         if error.errno is not None:
             raise
         raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
+    raise UserError(f"{path} is not valid JSON ({reason}). {remedy}")
+
+
+def read_memory(path: Path) -> dict[str, Any]:
+    """Content of a JSON file that only saves time; empty without it, or where it is damaged.
+
+    The values are of any kind: whoever uses them looks at them first.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content = read_json(path)
+    except (UserError, OSError) as error:
+        logger.warning("%s cannot be read and is made again: %s", path, error)
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def is_file_name(text: object) -> bool:
+    """True for a name of a file in one folder, or a part of one: nothing that leads elsewhere."""
+    return isinstance(text, str) and text not in ("", ".", "..") and not set("/\\\0") & set(text)
 
 
 def digest(content: Any) -> str:

@@ -55,6 +55,7 @@ class Settings:
         "number of --train_list images to choose thresholds on, to report the loss of this choice",
         at_least=0,
         decides="input",
+        at_most=10**7,
     )
     benchmark_sbe: bool = setting(
         False,
@@ -114,6 +115,12 @@ class Benchmark(ScoringStep):
                 problems += map_problems(dataset, paths, f"Saliency map ({saliency.name})", remedy)
         return problems
 
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """CAMs of classes that the images' tags lack."""
+        sets = Sets(run)
+        of_sets = (CAMS.made(sets.run_of(cams=cams)) for cams in sets.cams)
+        return [text for made in of_sets for text in made.warnings(sets.ids)]
+
     def make(
         self,
         work: Work,
@@ -141,11 +148,12 @@ class Benchmark(ScoringStep):
 
 
 def _cam_problems(sets: Sets, cams: MapSet) -> list[str]:
-    """Images without CAMs, and misnumbered ones; that CAMs are sound shows as they are read."""
+    """Images without CAMs, of an unclear format or misnumbered; the maps show as they are read."""
     try:
         missing = sets.missing_cams(cams)
         if not missing:
-            return CAMS.made(sets.run_of(cams=cams)).misnumbered(sets.ids)
+            problems = CAMS.made(sets.run_of(cams=cams)).misread(sets.ids)
+            return [cams.with_own_flag(problem) for problem in problems]
     except UserError as error:
         return [error.message]
     evaluated = set(sets.evaluated)

@@ -8,7 +8,7 @@ from typing import Any
 
 from misc.log import progress
 from misc.runtime import WorkerPool
-from misc.workspace import atomic_write, digest, read_json, write_json
+from misc.workspace import atomic_write, digest, read_memory, write_json
 from misc.wsss_bed import GridScores
 from step.artefacts import CAMS, SALIENCY_MAPS
 from step.benchmark.counts import PairJob, count_pair, score_saliency
@@ -99,10 +99,10 @@ def _count(
         _saliency_digest(run, sets.ids),
     ])  # fmt: skip
     path = sets.folder / "counts" / cams.name / f"{saliency.name}.npz"
-    if sets.is_redone:
-        path.unlink(missing_ok=True)
     desc = f"{cams.name} x {saliency.name}"
-    return count_pair(pool, job, inputs.files, parts, path, made_from, desc=desc)
+    return count_pair(
+        pool, job, inputs.files, parts, path, made_from, is_redone=sets.is_redone, desc=desc
+    )
 
 
 def _measures_of(pool: WorkerPool, sets: Sets, saliency: MapSet) -> dict[str, float]:
@@ -111,13 +111,16 @@ def _measures_of(pool: WorkerPool, sets: Sets, saliency: MapSet) -> dict[str, fl
     ids = sets.evaluated
     made_from = digest([sets.truth_digest, _saliency_digest(run, ids)])
     path = sets.folder / "saliency" / f"{saliency.name}.json"
-    if path.exists() and not sets.is_redone:
-        kept = read_json(path)
-        if kept["made_from"] == made_from:
-            return kept["measures"]
+    kept = {} if sets.is_redone else read_memory(path)
+    if kept.get("made_from") == made_from and _are_measures(kept.get("measures")):
+        return kept["measures"]
     measures = score_saliency(pool, run.dataset, ids, desc=saliency.name)
     write_json(path, {"made_from": made_from, "measures": measures})
     return measures
+
+
+def _are_measures(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, float) for each in value.values())
 
 
 def _saliency_digest(run: Run, ids: Sequence[str]) -> str:

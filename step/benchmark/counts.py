@@ -75,6 +75,11 @@ class PairCounts:
         with atomic_write(path) as file:
             np.savez_compressed(file, **arrays)
 
+    def _are_alike(self, done: NDArray[Any], counts: Sequence[NDArray[Any]]) -> bool:
+        """True if arrays are of the shapes and kinds of these."""
+        pairs = [(done, self.done), *zip(counts, (g.counts for g in self.grids), strict=True)]
+        return all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
+
     def read(self, path: Path, made_from: str) -> bool:
         """Take what `path` holds, if it was made from the same; False if not."""
         if not path.exists():
@@ -89,6 +94,8 @@ class PairCounts:
                     return False
                 done = kept["done"]
                 counts = [kept[f"counts{i}"] for i in range(len(self.grids))]
+                if not self._are_alike(done, counts):
+                    raise ValueError("it holds something else")
         except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             logger.warning("%s cannot be read (%s) and is counted again", path, error)
             return False
@@ -106,6 +113,7 @@ def count_pair(
     path: Path,
     made_from: str,
     *,
+    is_redone: bool = False,
     desc: str,
 ) -> tuple[list[ThresholdGrid], int]:
     """The grids of a pair, one for each part of the images; saved every few hundred images.
@@ -117,6 +125,7 @@ def count_pair(
         parts: the images of each grid; one may be in several and is read once.
         path: where the counts are kept.
         made_from: fingerprint of settings and inputs; counts of another are not used.
+        is_redone: what was counted before is not used; it stays until there is something new.
         desc: what the progress bar says.
 
     Returns:
@@ -129,7 +138,8 @@ def count_pair(
     tasks = chunks(list(dict.fromkeys(image_id for part in parts for image_id in part)))
     counts = PairCounts(job.empty_grids(), np.zeros(len(tasks), bool))
     made_from = f"{made_from} {len(tasks)}"
-    counts.read(path, made_from)
+    if not is_redone:
+        counts.read(path, made_from)
     pending = np.flatnonzero(~counts.done).tolist()
     work = (
         (job, place, [(i, cam_files[i], [i in part for part in members]) for i in tasks[place]])

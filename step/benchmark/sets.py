@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 NO_SALIENCY = "none"
 OWN = "own"
 NAME = re.compile(r"[\w.+-]{1,100}")
+FORMAT_FLAG = re.compile(rf"--cam_format\b(?: ({'|'.join(CAM_FORMATS)})\b)?")
 FOLDER = "benchmark"
 MASK_STEPS = ("make_sem_seg", "eval_sem_seg")
 SBE_STEPS = (
@@ -47,6 +48,16 @@ class MapSet:
     name: str
     folder: Path | None
     cam_format: str = "auto"
+
+    def with_own_flag(self, message: str) -> str:
+        """A message with the flag that gives this set its format, where it names --cam_format."""
+        if self.name == OWN:
+            return message
+
+        def flag(found: re.Match[str]) -> str:
+            return f"--benchmark_cams {self.name}={self.folder}:{found[1] or 'FORMAT'}"
+
+        return FORMAT_FLAG.sub(flag, message)
 
 
 def cam_sets(run: "Run") -> list[MapSet]:

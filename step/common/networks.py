@@ -1,6 +1,5 @@
 """Networks, built from the settings of a run and filled with weights."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from misc.weights import load_weights
@@ -9,6 +8,7 @@ from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2
 from step.artefacts import BES_WEIGHTS, CAM_WEIGHTS
+from step.graph import Weights
 
 if TYPE_CHECKING:
     from step.run import Run
@@ -22,7 +22,7 @@ def trained_classifier(run: "Run", backbone: str) -> CamClassifier:
     """
     network = build_backbone(backbone, fixed_batch_norm=True)
     classifier = CamClassifier(network, run.dataset.num_classes)
-    load_weights(classifier, CAM_WEIGHTS.file(run).path)
+    load_weights(classifier, CAM_WEIGHTS.file(run).path, remedy=CAM_WEIGHTS.remedy)
     return classifier
 
 
@@ -33,7 +33,7 @@ def trained_boundary_network(run: "Run", backbone: str) -> BoundaryNetwork:
         UserError: if the weights do not fit.
     """
     network = BoundaryNetwork(build_backbone(backbone, fixed_batch_norm=True))
-    load_weights(network, BES_WEIGHTS.file(run).path)
+    load_weights(network, BES_WEIGHTS.file(run).path, remedy=BES_WEIGHTS.remedy)
     return network
 
 
@@ -54,16 +54,20 @@ def pretrained_backbone(run: "Run", name: str) -> Backbone:
 
 
 def build_segmentation_network(
-    run: "Run", backbone: str, *, from_scratch: bool = False, weights: Path | None = None
+    run: "Run", backbone: str, *, from_scratch: bool = False
 ) -> DeepLabV2:
-    """The segmentation network: with the trained `weights`, else as it is before any are loaded.
+    """The segmentation network as it is before any weights are loaded."""
+    return DeepLabV2(
+        build_backbone(backbone, fixed_batch_norm=not from_scratch), run.dataset.num_classes + 1
+    )
+
+
+def trained_segmentation_network(run: "Run", backbone: str, weights: Weights) -> DeepLabV2:
+    """The segmentation network with one of its trained weights.
 
     Raises:
         UserError: if the weights do not fit.
     """
-    network = DeepLabV2(
-        build_backbone(backbone, fixed_batch_norm=not from_scratch), run.dataset.num_classes + 1
-    )
-    if weights is not None:
-        load_weights(network, weights)
+    network = build_segmentation_network(run, backbone)
+    load_weights(network, weights.path(run), remedy=weights.remedy)
     return network

@@ -24,15 +24,15 @@ from misc.visualize import (
     heat_legend,
     make_panel,
 )
-from misc.workspace import atomic_write, digest, read_json, remove_partial_files, write_json
+from misc.workspace import atomic_write, digest, read_memory, remove_partial_files, write_json
 from step.artefacts import PHOTOGRAPHS, SALIENCY_MAPS, SCORED_MASKS
 from step.graph import Colours, Drawer, ImageFiles, Node, Source, Tile, Weights
-from step.run import Run
+from step.run import PANELS_FOLDER, Run
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-FOLDER, SOURCES_NAME = "panels", "sources.json"
+SOURCES_NAME = "sources.json"
 LONGEST_REASON = 200  # characters: a network's weights may not fit in hundreds of places
 
 
@@ -118,10 +118,10 @@ def write_panels(run: Run, nodes: Iterable[Node], count: int) -> list[Path]:
     chosen = _chosen(run, nodes, count)
     if not chosen:
         return []
-    folder = run.config.out_dir / FOLDER
+    folder = run.config.out_dir / PANELS_FOLDER
     remove_partial_files(folder)
     memory = folder / SOURCES_NAME
-    made_from: dict[str, str] = read_json(memory) if memory.exists() else {}
+    made_from = read_memory(memory)
     views, reasons = _views(run, nodes), _Reasons()
     now = _fingerprints(views, chosen, reasons, run.dataset.class_names)
     outdated = [

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from misc.errors import UserError
 from misc.runtime import read_ahead
 from misc.transforms import image_pyramid
 from net.deeplab_v2 import DeepLabV2, MultiScale
@@ -13,7 +14,16 @@ from step.common.networks import trained_boundary_network
 from voc12.dataloader import ImagePyramids
 
 if TYPE_CHECKING:
+    from step.graph import Weights
     from step.run import Run
+
+
+def not_finite(run: "Run", network: str, image_id: str, weights: "Weights") -> UserError:
+    """What to say of a trained network whose output for an image is NaN or infinite."""
+    return UserError(
+        f"The output of {network} for {image_id} is not finite: it overflows with the weights in "
+        f"{weights.path(run)}. {weights.remedy} If you passed --precision fp16, try bf16 or fp32."
+    )
 
 
 @torch.no_grad()
@@ -51,7 +61,13 @@ def boundary_predictor(run: "Run", backbone: str) -> Callable[[np.ndarray], np.n
 
 @torch.no_grad()
 def predict_classes(
-    run: "Run", network: DeepLabV2, ids: list[str], scales: tuple[float, ...], *, flip: bool
+    run: "Run",
+    network: DeepLabV2,
+    ids: list[str],
+    scales: tuple[float, ...],
+    *,
+    flip: bool,
+    weights: "Weights",
 ) -> Iterator[tuple[str, np.ndarray, torch.Tensor]]:
     """Image id, image uint8 (H,W,3) and class logits (C,h,w) float32 of each of `ids`.
 
@@ -61,6 +77,10 @@ def predict_classes(
         ids: the images.
         scales: the largest logit over these counts.
         flip: average with the mirror image's.
+        weights: those of the network, for messages.
+
+    Raises:
+        UserError: if logits are not finite.
     """
     runtime = run.runtime
     model = MultiScale(network, scales).to(runtime.device).eval()
@@ -72,4 +92,6 @@ def predict_classes(
             logits = model(x.to(runtime.device, non_blocking=True)).float()
         if flip:
             logits = (logits[:1] + logits[1:].flip(-1)) / 2
+        if not logits.isfinite().all():
+            raise not_finite(run, "DeepLab-v2", sample["image_id"], weights)
         yield sample["image_id"], np.asarray(sample["image"]), logits[0]

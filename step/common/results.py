@@ -4,7 +4,7 @@ import functools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +14,7 @@ from misc.errors import UserError, some_images
 from misc.images import image_size
 from misc.workspace import Identity, Record, digest
 from step.common.checks import look_at_files, misfits, problems_of, shorten
+from step.common.plugged import code_problems, code_warnings
 from voc12.picture_sizes import IMAGE, PictureSizes, sizes_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 PUT_THERE = Identity.of_content("put there")
 PARTS = ("cam", "high_res")  # of CAMs
+MOST_MAY_DISAGREE = 0.5
 CamFile = Path | list[Path]
 """The files of one image's CAMs."""
 
@@ -79,6 +81,14 @@ def maker_of(artefact: "Artefact") -> str:
 
     step = next(s for s in all_steps() if s.writes is not None and s.writes.flag == artefact.flag)
     return step.runs_with or step.name
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a look at files brings to light: what is wrong, and what may be meant."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 class ImagesMade(Made):
@@ -161,7 +171,7 @@ class ImagesMade(Made):
 
     def _misfits(self, ids: Sequence[str]) -> list[str]:
         remedy = f"Replace it, or choose another {self.folder.flag}."
-        return [
+        problems = [
             f"{problem} {remedy}"
             for suffix in self.folder.suffixes
             for _, problem in misfits(
@@ -170,6 +180,25 @@ class ImagesMade(Made):
                 ids,
             )
         ]
+        if problems or self.artefact.codes is None:
+            return problems
+        folder, codes = self.folder, self.artefact.codes(self.run)
+        files = {i: [folder.file(i, suffix) for suffix in folder.suffixes] for i in ids}
+        return code_problems(self.run, files, self.contents(ids), codes, folder.flag)
+
+    def warnings(self, ids: Sequence[str]) -> list[str]:
+        """What is odd about files that somebody put there for these images, but may be meant."""
+        if not self.is_foreign:
+            return []
+        wanted = self.not_planned(ids)
+        return self._oddities(_without(wanted, self.missing(wanted)))
+
+    def _oddities(self, ids: Sequence[str]) -> list[str]:
+        if self.artefact.codes is None:
+            return []
+        folder, codes = self.folder, self.artefact.codes(self.run)
+        files = {i: [folder.file(i, suffix) for suffix in folder.suffixes] for i in ids}
+        return code_warnings(self.run, files, self.contents(ids), codes, folder.flag)
 
 
 def _without(ids: Sequence[str], left_out: Sequence[str]) -> list[str]:
@@ -307,15 +336,19 @@ class CamsMade(ImagesMade):
         self._check_cam_ids()
         problems, classes = self._look(ids, *PARTS)
         found = shorten([problems[i] for i in ids if i in problems], "CAMs")
-        return found + self._numbering_problems(classes)
+        return found + self._numbering(classes).problems
 
-    def misnumbered(self, ids: Sequence[str]) -> list[str]:
-        """What their classes alone bring to light, where files are judged as they are read."""
+    def _oddities(self, ids: Sequence[str]) -> list[str]:
+        return self._numbering(self._look(ids)[1]).warnings
+
+    def misread(self, ids: Sequence[str]) -> list[str]:
+        """What format and classes alone bring to light, where maps are judged as they are read."""
         if not self.is_foreign:
             return []
         self._check_cam_ids()
-        _, classes = self._look(ids)
-        return self._numbering_problems(classes)
+        problems, classes = self._look(ids)
+        found = shorten([problems[i] for i in ids if i in problems], "CAMs")
+        return found + self._numbering(classes).problems
 
     def _check_cam_ids(self) -> None:
         """Raise once, not for each file, if the numbering is not one of the dataset's classes."""
@@ -332,21 +365,22 @@ class CamsMade(ImagesMade):
         classes = {i: [int(word) for word in note.split(",") if word] for i, note in notes.items()}
         return problems, classes
 
-    def _numbering_problems(self, classes: Mapping[str, Sequence[int]]) -> list[str]:
+    def _numbering(self, classes: Mapping[str, Sequence[int]]) -> "_Found":
         """What to say where the files have other classes than the images' tags.
 
-        It is a problem if another numbering would explain it, and a warning otherwise.
+        It is a problem if another numbering would explain it, or if most contradict their tags,
+        and a warning otherwise.
 
         Args:
             classes: image id -> class ids of its CAMs.
         """
         run, reader = self.run, self.reader
         if problems_of(lambda: run.tags):
-            return []  # steps that need tags say what is wrong with them
+            return _Found()  # steps that need tags say what is wrong with them
         tags = {i: run.class_ids(i).tolist() for i in classes if i in run.tags}
         agreement = compare_with_tags(classes, tags, reader.num_classes, reader.cam_ids)
         if not agreement.strange:
-            return []
+            return _Found()
         first, names = agreement.strange[0], run.dataset.class_names
         extra = [names[c - 1] for c in classes[first] if c not in tags[first]]
         text = (
@@ -355,10 +389,16 @@ class CamsMade(ImagesMade):
         )
         if agreement.explained_by is not None:
             cause = agreement.explained_by
-            return [f"{text} They look {cause.looks}. {cause.remedy}"]
-        if run.runtime.is_main:
-            run.once(text, lambda: logger.warning("%s", text))
-        return []
+            return _Found([f"{text} They look {cause.looks}. {cause.remedy}"])
+        if agreement.contradicting > MOST_MAY_DISAGREE * agreement.images:
+            return _Found(
+                [
+                    f"{text} Most of them lack what their tags name, too: they are CAMs of other "
+                    "images, or number the classes in another order. Check the folder, --tags_from "
+                    "and classes.txt."
+                ]
+            )
+        return _Found(warnings=[text])
 
 
 def _look_at_cams(item: tuple[CamReader, tuple[str, ...], CamFile, Path]) -> str:
@@ -391,9 +431,6 @@ class WeightsMade(Made):
         maker, flag = maker_of(self.artefact), self.file.flag
         if not self.file.exists():
             return [f"No weights {self.file.path}. Run {maker}, or choose others with {flag}."]
-        if not self.is_foreign:
-            return []
-        key = ("weights", self.file.path, self.file.seal())
-        found = self.run.once(key, lambda: problems_of(lambda: self.artefact.load(self.run)))
-        remedy = f"Choose others with {flag}, or delete the file and run {maker}."
-        return [f"{problem} {remedy}" for problem in found]
+        # Ours are tried too: they may be of another network than this run wants.
+        key = ("weights", self.artefact.flag, self.file.path, self.file.seal())
+        return self.run.once(key, lambda: problems_of(lambda: self.artefact.load(self.run)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from misc.config import Config
+from misc.errors import UserError
 from misc.provenance import cpu_name, package_versions, source_version
 from misc.runtime import Runtime, available_cpus
 from misc.workspace import read_json, write_json
@@ -28,10 +29,27 @@ def read_run(out_dir: Path) -> dict[str, Any]:
     """What run.json of an output folder says; empty without one.
 
     Raises:
-        UserError: if it cannot be read.
+        UserError: if it cannot be read, or is of somebody else.
     """
     path = path_of(out_dir)
-    return read_json(path) if path.exists() else {}
+    content = read_json(path) if path.exists() else {"steps": {}, "settings": {}}
+    if not _is_of_a_run(content):
+        raise UserError(
+            f"{path} does not say how steps were run. Move it away, or choose another --out_dir."
+        )
+    return content
+
+
+def _is_of_a_run(content: object) -> bool:
+    """True for what `RunFiles` writes, as far as the outline tells."""
+    if not isinstance(content, dict):
+        return False
+    steps = content.get("steps")
+    return (
+        isinstance(content.get("settings"), dict)
+        and isinstance(steps, dict)
+        and all(isinstance(each, dict) for each in steps.values())
+    )
 
 
 def path_of(out_dir: Path) -> Path:

@@ -17,7 +17,7 @@ from misc.workspace import (
     RunLocks,
     TrainingCurve,
     digest,
-    read_json,
+    read_memory,
     remove_partial_files,
     write_json,
 )
@@ -376,8 +376,9 @@ class Redo:
 
     def done(self) -> list[str]:
         """Titles of the steps; none if the last run was of another command, or ended."""
-        content = read_json(self.path) if self.path.exists() else {}
-        return content.get("done", []) if content.get("command") == self._command else []
+        content = read_memory(self.path)
+        done = content.get("done") if content.get("command") == self._command else None
+        return [title for title in done if isinstance(title, str)] if isinstance(done, list) else []
 
     def add(self, node: Node) -> None:
         """Remember a step."""
@@ -396,8 +397,20 @@ def results_table(outcomes: Sequence[Outcome]) -> str:
             each.what,
             str(each.images) if each.what == DONE else "-",
             f"{each.seconds:.1f}" if each.what == DONE else "-",
-            each.node.step.describe(each.result) if each.result else "",
+            _described(each),
         ]
         for each in outcomes
     ]
     return table(["step", "", "images", "seconds", "result"], rows)
+
+
+def _described(outcome: Outcome) -> str:
+    """A result in one line; what an earlier run wrote may have been changed since."""
+    if not outcome.result:
+        return ""
+    try:
+        return outcome.node.step.describe(outcome.result)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        if outcome.what == DONE:
+            raise
+        return "unknown: scores.json was changed"

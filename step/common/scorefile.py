@@ -5,8 +5,10 @@ from typing import Any
 
 from misc.config import Config
 from misc.errors import UserError
-from misc.workspace import Record, digest, read_json, write_json
+from misc.workspace import Record, digest, read_json, read_memory, write_json
+from step import STEPS
 
+SCORES_NAME = "scores.json"
 OF = "of"  # in a record: the fingerprint of the result that it speaks of
 
 
@@ -20,12 +22,16 @@ class ScoreFile:
     def __init__(self, path: Path) -> None:
         """Open the file at `path`; it need not exist yet."""
         self.path = path
-        self.content = _objects_in(path)
+        self.content: dict[str, Any] = read_json(path) if path.exists() else {}
+        if not _are_scores(self.content):
+            raise UserError(
+                f"{path} does not hold scores of steps. Move it away, or choose another --out_dir."
+            )
 
     @staticmethod
     def of(config: Config) -> "ScoreFile":
         """The scores of the runs with this output folder."""
-        return ScoreFile(config.out_dir / "scores.json")
+        return ScoreFile(config.out_dir / SCORES_NAME)
 
     @property
     def records_path(self) -> Path:
@@ -38,10 +44,15 @@ class ScoreFile:
 
     def record(self, name: str) -> Record | None:
         """What the result of a step was made from; None where that is unknown."""
-        entry = dict(_objects_in(self.records_path).get(name, {}))
-        if name not in self.content or entry.pop(OF, None) != digest(self.content[name]):
+        entry = read_memory(self.records_path).get(name)
+        if name not in self.content or not isinstance(entry, dict):
             return None
-        return Record.of_json(entry)
+        if entry.pop(OF, None) != digest(self.content[name]):
+            return None
+        try:
+            return Record.of_json(entry)
+        except ValueError:
+            return None
 
     def drop(self, name: str) -> None:
         """Forget a step's result."""
@@ -54,11 +65,11 @@ class ScoreFile:
         write_json(self.path, self.content)
         if record is not None:
             entry = {OF: digest(result), **record.to_json()}
-            write_json(self.records_path, _objects_in(self.records_path) | {name: entry})
+            write_json(self.records_path, read_memory(self.records_path) | {name: entry})
 
 
-def _objects_in(path: Path) -> dict[str, Any]:
-    content = read_json(path) if path.exists() else {}
-    if not (isinstance(content, dict) and all(isinstance(each, dict) for each in content.values())):
-        raise UserError(f"{path} does not hold an object for each step. Delete it and run again.")
-    return content
+def _are_scores(content: object) -> bool:
+    """True for an object of each step, as `put` writes it."""
+    return isinstance(content, dict) and all(
+        name.startswith(STEPS) and isinstance(content[name], dict) for name in content
+    )

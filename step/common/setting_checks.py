@@ -1,27 +1,38 @@
 """Settings that only the dataset, the disk or the machine show to be wrong."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from misc.config import DataSettings
+from misc.workspace import ImageFolder
 from step.artefacts import MADE_SALIENCY
 from step.common.checks import problems_of
-from step.graph import ImageFiles, Node, all_artefacts
-from step.run import Run
+from step.common.runfile import path_of
+from step.common.scorefile import SCORES_NAME
+from step.graph import Artefact, ImageFiles, Node, all_artefacts
+from step.run import NOTES, PANELS_FOLDER, Run
 from voc12.classes import class_indices
 from voc12.text import is_there
 
 LISTS = ("train_list", "train_aug_list", "val_list", "infer_list", "chainer_eval_set")
 
+DATASET_FOLDERS = (
+    "JPEGImages", "Annotations", "SegmentationClass", "SegmentationClassAug", "ImageSets",
+)  # fmt: skip
+
 
 def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
     """What is wrong with the settings of these steps, and with the places of all results."""
-    problems = []
+    problems = _dataset_problems(run, "out_dir", run.config.out_dir)
+    is_elsewhere = not problems  # else the same would be said of each of its results
     for artefact in all_artefacts():
         path = artefact.path(run)
-        problems += _dataset_problems(run, artefact.flag, path)
+        if is_elsewhere:
+            problems += _dataset_problems(run, artefact.flag, path)
+        problems += _own_file_problems(run, artefact, path)
         if isinstance(artefact, ImageFiles):
             if path.exists() and not path.is_dir():
                 problems.append(f"--{artefact.flag} {path} is a file. Name a folder.")
@@ -36,7 +47,7 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
         problems += [f"--eval_classes: {problem}" for problem in classes]
     if "crf" in names:
         problems += _crf_problems(run)
-    return problems
+    return problems + _list_problems(run)
 
 
 def _list_problems(run: Run) -> list[str]:
@@ -52,15 +63,44 @@ def _list_problems(run: Run) -> list[str]:
 
 def _dataset_problems(run: Run, flag: str, path: Path) -> list[str]:
     """A result is not written among the dataset's own files, whose place was mistyped."""
-    root = run.dataset.root.absolute()
-    own = [root / name for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets")]
+    own = [run.dataset.root / name for name in DATASET_FOLDERS]
     # The maps that are made here may be those that are read.
     if run.dataset.saliency_root is not None and flag != MADE_SALIENCY.flag:
-        own.append(run.dataset.saliency_root.absolute())
-    holder = next((each for each in own if path.absolute().is_relative_to(each)), None)
+        own.append(run.dataset.saliency_root)
+    real = _real(path)
+    holder = next((each for each in own if real.is_relative_to(_real(each))), None)
     if holder is None:
         return []
     return [f"--{flag} {path}: {holder} belongs to the dataset. Choose another folder."]
+
+
+def _own_file_problems(run: Run, artefact: Artefact, path: Path) -> list[str]:
+    """A result does not go where this run writes something else beside its results."""
+    config = run.config
+    kept = {
+        config.out_dir / SCORES_NAME: "scores",
+        config.out_dir / PANELS_FOLDER: "contact sheets",
+        path_of(config.out_dir): "report of the run",
+        config.log_path: "log",
+        config.out_dir / NOTES: "notes",
+    }
+    for other in all_artefacts():
+        if other.flag == artefact.flag:
+            continue
+        stored, words = other.stored(run), other.name.removeprefix("the ")
+        kept[stored.record_path] = f"record of {words}"
+        staging = stored.staging.path if isinstance(stored, ImageFolder) else stored.training
+        kept[staging] = f"unfinished {words}"
+    real = _real(path)
+    place = next((each for each in kept if _real(each) in (real, *real.parents)), None)
+    if place is None:
+        return []
+    return [f"--{artefact.flag} {path}: {place} is for the {kept[place]}. Choose another path."]
+
+
+def _real(path: Path) -> Path:
+    """The one name of a place, without links and `..`; it need not exist."""
+    return Path(os.path.realpath(path))
 
 
 def _parent_problems(flag: str, path: Path) -> list[str]:

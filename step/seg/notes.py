@@ -1,10 +1,14 @@
 """What is recorded of a training of the segmentation network."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from misc.errors import UserError
 from misc.workspace import read_json, write_json
+
+REMEDY = "Delete it, which loses only what it says of the training, and run again."
 
 
 @dataclass
@@ -27,9 +31,32 @@ class Notes:
 
     @staticmethod
     def read(path: Path) -> "Notes":
-        """The notes at `path`; those of an unknown training if there are none."""
-        return Notes(**read_json(path)) if path.exists() else Notes()
+        """The notes at `path`; those of an unknown training if there are none.
+
+        Raises:
+            UserError: if the file holds something else.
+        """
+        if not path.exists():
+            return Notes()
+        content = read_json(path, REMEDY)
+        fields = {field.name for field in dataclasses.fields(Notes)}
+        if not isinstance(content, dict) or not content.keys() <= fields:
+            raise UserError(f"{path} does not hold notes of a training. {REMEDY}")
+        notes = Notes(**content)
+        entries = [*notes.validation] if isinstance(notes.validation, list) else [None]
+        entries += [] if notes.best is None else [notes.best]
+        if type(notes.updates) is not int or not all(map(_is_entry, entries)):
+            raise UserError(f"{path} does not hold notes of a training. {REMEDY}")
+        return notes
 
     def write(self, path: Path) -> None:
         """Write the notes as JSON."""
         write_json(path, vars(self))
+
+
+def _is_entry(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and type(entry.get("updates")) is int
+        and isinstance(entry.get("miou"), float)
+    )

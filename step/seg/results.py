@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from misc.workspace import Identity, ImageFolder
 from step.artefacts import CRF_PNG, FilesOf, draw_masks, label_png_bytes
+from step.common.plugged import codes_of_masks
 from step.graph import ImageFiles, Source, Weights
 from step.seg.notes import Notes
 
@@ -26,10 +27,9 @@ class SegWeights(Weights):
     """Weights after the last update."""
 
     def load(self, run: "Run") -> object:
-        from step.common.networks import build_segmentation_network
+        from step.common.networks import trained_segmentation_network
 
-        backbone = run.setting("seg_backbone")
-        return build_segmentation_network(run, backbone, weights=self.path(run))
+        return trained_segmentation_network(run, run.setting("seg_backbone"), self)
 
     def path(self, run: "Run") -> Path:
         path = super().path(run)
@@ -69,6 +69,7 @@ MASKS = {
         f"the masks of the {checkpoint} checkpoint", "seg_out_dir",
         "masks of the segmentation network", "seg", suffixes=(".png", CRF_PNG),
         image_bytes=lambda size: 2 * label_png_bytes(size), checkpoint=checkpoint,
+        codes=lambda run: codes_of_masks(run.dataset.num_classes),
         draw=lambda *item: draw_masks("DeepLab-v2", *item),
     )
     for checkpoint in (LAST, BEST)

@@ -146,7 +146,7 @@ def test_a_damaged_download_in_the_cache_is_named(
     cached = tmp_path / "checkpoints" / "squeezenet1_0-b66bff10.pth"
     cached.parent.mkdir()
     cached.write_bytes(b"half a file")
-    with pytest.raises(UserError, match=r"cached.*squeezenet1_0-b66bff10\.pth.*Delete the file"):
+    with pytest.raises(UserError, match=r"squeezenet1_0-b66bff10\.pth.*Delete the file"):
         load_backbone_weights(build_backbone("squeezenet1_0", fixed_batch_norm=True), "imagenet")
 
 

@@ -5,16 +5,17 @@ import json
 import re
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from misc.config import BACKBONES, INPUT, NO_EFFECT, RESULT, config_from
 from misc.config import Config as SharedConfig
 from misc.config.config import check_config, config_class
+from misc.config.settings import MOST_SEED
 from misc.errors import UserError
 from net.backbone import ARCHITECTURES
-from run_sample import make_parser
+from run_sample import main, make_parser
 from step.graph import Step, all_artefacts, all_steps, full_config_class
 from step.make_cam import Settings
 
@@ -131,9 +132,69 @@ def test_other_values_that_cannot_work(changes: dict[str, Any]) -> None:
         check_config(Config(**changes))
 
 
+KINDS = get_type_hints(Config)
+NUMBERS = {
+    field.name: field.metadata["range"]
+    for field in dataclasses.fields(Config)
+    if KINDS[field.name] in (int, float, tuple[int, ...], tuple[float, ...])
+}
+
+
+def values_outside(name: str) -> list[str]:
+    """What a number's flag must refuse: what is not finite, and what is out of its range."""
+    bounds, is_whole = NUMBERS[name], KINDS[name] in (int, tuple[int, ...])
+    least = bounds.above if bounds.at_least is None else bounds.at_least
+    most = bounds.below if bounds.at_most is None else bounds.at_most
+    if name == "seed" or name.endswith("_seeds"):
+        most = MOST_SEED  # by a rule of their own
+    step = 1 if is_whole else 1e-9
+    texts = ["nan", "inf", "-inf", "1e400", "9" * 400, "number"]
+    texts += [f"{least - step!r}", f"{most + step * max(most, 1)!r}"]
+    texts += [f"{bound!r}" for bound in (bounds.above, bounds.below) if bound is not None]
+    count = 3 if name.startswith("saliency_model_") and not is_whole else 2
+    is_list = KINDS[name] not in (int, float)
+    return [",".join([text] * count) for text in texts] if is_list else texts
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_two_bounds_and_its_flag_refuses_what_is_outside(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in values_outside(name):
+        try:
+            status = main([f"--{name}={text}"])
+        except SystemExit as ending:  # argparse's own
+            status = ending.code  # type: ignore[assignment]
+        said = capsys.readouterr().err
+        assert status == 2
+        assert re.search(rf"--{name}\b", said), (text, said)
+        assert "No dataset" not in said
+
+
+def test_there_are_as_many_numbers_as_that() -> None:
+    assert len(NUMBERS) == 54
+    assert {"beta", "cam_momentum", "seed", "seg_seeds", "cam_scales"} <= NUMBERS.keys()
+
+
+def test_a_range_of_a_thousand_million_numbers_is_not_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--benchmark_act_thres=0:1:1000000000"])
+    assert "--benchmark_act_thres: '0:1:1000000000' is not a list of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{"num_workers": 0}, {"seed": 0}, {"exp_times": 0}, {"window_size": 1}, {"conf_bg_thres": 0.3}],
+    [
+        {"num_workers": 0},
+        {"seed": 0},
+        {"seed": 2**63 - 1},
+        {"cam_momentum": 0.999},
+        {"exp_times": 0},
+        {"window_size": 1},
+        {"conf_bg_thres": 0.3},
+    ],
 )
 def test_extreme_values_that_can_work(changes: dict[str, Any]) -> None:
     check_config(Config(**changes))

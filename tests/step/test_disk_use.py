@@ -1,19 +1,30 @@
 """What a step will write is said before, and refused where it cannot fit."""
 
+import contextlib
+import io
+import resource
 import shutil
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from misc.cam_files import read_cams
+from misc.config import BACKBONES
+from misc.weights import write_torch_file
+from net.backbone import build_backbone
 from step.artefacts import BOUNDARY_LABELS, CAMS, PSEUDO_MASKS
-from step.common.disk import SPARE_BYTES, DiskUse, in_words, space_problems, use_of
+from step.common.disk import BACKBONE_BYTES, SPARE_BYTES, DiskUse, in_words, space_problems, use_of
 from step.graph import Node
-from tests.helpers.tiny import Run, copy_run, run, states
+from tests.helpers.paths import ROOT
+from tests.helpers.segmentation import SEG_FLAGS
+from tests.helpers.tiny import Run, arguments, copy_run, run, states
 
 IDS = [f"2007_{number:06d}" for number in range(1, 9)]
 
@@ -84,6 +95,108 @@ def test_cams_that_do_not_fit_are_offered_smaller_ones(
     (problem,) = space_problems([DiskUse(CAMS, tmp_path, 82_081, 10**11)])
     assert "need 100.0 GB" in problem
     assert "--cam_dtype float16 and --cam_high_res no make them smaller" in problem
+
+
+def other_disk(monkeypatch: pytest.MonkeyPatch, folder: Path, free: int) -> None:
+    """`folder` seems to be a disk of its own, with so much room; all others have plenty."""
+    stat = Path.stat
+
+    def fake(path: Path, **options: bool) -> object:
+        found = stat(path, **options)
+        if not path.is_relative_to(folder):
+            return found
+        fields = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        return SimpleNamespace(**{**fields, "st_dev": 987_654})
+
+    monkeypatch.setattr(Path, "stat", fake)
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: SimpleNamespace(free=free if path.is_relative_to(folder) else 10**12),
+    )
+
+
+@pytest.mark.parametrize(
+    ("flag", "steps", "flags"),
+    [
+        ("cam_weights_name", "train_cam", []),
+        ("bes_weights_name", "train_bes", ["--bes_backbone=pretrained"]),
+        ("seg_weights_name", "train_seg", [*SEG_FLAGS, "--seg_backbone=resnet18"]),
+    ],
+)
+def test_the_disk_of_the_weights_is_looked_at_too(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    flag: str, steps: str, flags: list[str],
+) -> None:  # fmt: skip
+    (tmp_path / "disk").mkdir()
+    other_disk(monkeypatch, tmp_path / "disk", 10**8)
+    labels = f"--boundary_label_dir={finished_run.out_dir / 'boundary_label'}"
+    place = f"--{flag}={tmp_path / 'disk' / 'w.pth'}"
+    refused = run(tiny_dataset, tmp_path / "out", f"--steps={steps}", labels, place, *flags)
+    assert refused.status == 2
+    assert "weights and the state of their training need 0.3 GB" in refused.stderr
+    assert f"but {tmp_path / 'disk'} has 0.1 GB free" in refused.stderr
+    assert f"choose another --{flag}." in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_what_is_reckoned_for_a_backbone_is_what_it_takes(name: str) -> None:
+    with torch.device("meta"):
+        network = build_backbone(name, fixed_batch_norm=True)
+    taken = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    assert taken == pytest.approx(BACKBONE_BYTES[name], rel=0.05)
+
+
+def with_limit(num_bytes: int, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """A run whose files may have so many bytes."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+
+    return subprocess.run(
+        [sys.executable, "run_sample.py", *command],
+        cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=limit,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "steps", "told"),
+    [
+        (10**7, "train_cam", "training need a file of 0.1 GB, but the limit of the size of files"),
+        (20_000, "make_cam", "the CAMs of 8 images need a file of"),
+        (20_000, "eval_sem_seg", "File too large. Raise the limit of this shell"),
+    ],
+)
+@pytest.mark.slow
+def test_a_limit_of_the_size_of_files_is_told_in_one_sentence(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path, num_bytes: int, steps: str, told: str
+) -> None:
+    out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
+    shutil.rmtree(out_dir / ("weights" if steps == "train_cam" else "cam"))
+    flags = [f"--steps={steps}", "--overwrite", "all"]
+    done = with_limit(num_bytes, arguments(tiny_dataset, out_dir, *flags))
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "ulimit -f" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_torch_cannot_write_is_told_as_the_disk_does(tmp_path: Path) -> None:
+    """Torch speaks of its archive instead."""
+
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(28, "No space left on device", "w.pth")
+
+    @contextlib.contextmanager
+    def full(path: Path) -> Iterator[Full]:
+        yield Full()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("misc.weights.atomic_write", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            write_torch_file({"a": torch.zeros(10_000)}, tmp_path / "w.pth")
 
 
 def test_sizes_are_readable() -> None:
