@@ -13,7 +13,7 @@ import pytest
 
 from run_sample import make_parser
 from tests.faults.damage import mutated, nothing
-from tests.faults.probe import DONE, REFUSED, Bench, Ending, Probe, faults_of, probe
+from tests.faults.probe import DONE, REFUSED, Bench, Ending, Probe, faults_of, is_of_a_run, probe
 from tests.faults.table.kinds import KINDS, VALUES
 
 SECONDS = float(os.environ.get("SBE_FAULTS_SECONDS", "60"))
@@ -50,8 +50,8 @@ def wrong_with(each: Probe, ending: Ending) -> list[str]:
     wrong = faults_of(ending)
     if ending.status not in (DONE, REFUSED):
         wrong.append(f"status {ending.status}")
-    ours = ("out/scores.json", "out/panels/", "stopped/", "out_seg/scores.json")
-    lost = [name for name in ending.lost if not name.startswith(ours)]
+    training = "stopped/weights/seg.pth.new/"
+    lost = [n for n in ending.lost if not is_of_a_run(n) and not n.startswith(training)]
     if lost:
         wrong.append(f"lost: {', '.join(lost)}")
     if "--plan" in each.flags and ending.added:
