@@ -140,7 +140,7 @@ PROBES = (
     probe("CAM with a negative class", changed_fields(IRN, keys=larger(-20)), THEIRS, REFUSED, IRN),
     probe("CAM with a class twice", changed_fields(IRN, keys=lambda old: [1, 1], cam=lambda old: np.concatenate([old, old]), high_res=lambda old: np.concatenate([old, old])), THEIRS, REFUSED, IRN, "twice"),
     probe("CAM with a word for a class", changed_fields(IRN, keys=lambda old: ["cat"] * len(old)), THEIRS, REFUSED, IRN),
-    probe("CAMs without classes in all files", for_each("cams/irn/*", lambda p: changed_fields(p, keys=lambda _: [], cam=lambda old: np.zeros((0, *old.shape[1:])), high_res=lambda old: old[:0])), THEIRS, DONE, "cams/irn", "class", pending="settings"),
+    probe("CAMs without classes in all files", for_each("cams/irn/*", lambda p: changed_fields(p, keys=lambda _: [], cam=lambda old: np.zeros((0, *old.shape[1:])), high_res=lambda old: old[:0])), THEIRS, DONE, "cams/irn: the CAMs of 3 images", "have no class"),
     # Classes that are not those of the tags
     probe("CAMs numbered from 1", for_each("cams/irn/*", lambda p: changed_fields(p, keys=larger(1))), "--steps make_boundary_label --out_dir new --cam_out_dir cams/irn", REFUSED, "cams/irn", "tags lack", "too high"),
     probe("CAMs of other classes in one image", changed_fields(IRN, keys=larger(1)), THEIRS, DONE, "cams/irn", "1 of", "tags lack"),

@@ -169,7 +169,7 @@ PROBES = (
     probe("list of the networks longer after the run", appended(AUG, "2007_000009\n"), "", REFUSED, "list of images changed"),
     probe("list of the networks shorter after the run", cut(AUG), "--steps train_cam", REFUSED, "list of images changed"),
     probe("list of masks longer after the run", appended(TRAIN, "2007_000009\n"), "--steps make_cam", DONE, "make_cam done 1", changes=("out/cam/settings.json",)),
-    probe("list val missing, to look at it", gone(VAL), "--steps train_seg --seg_weights_name new.pth", DONE, "val", "seg_val_every"),
+    probe("list val missing, to look at it", gone(VAL), "--steps train_seg --seg_weights_name new.pth", DONE, "there is no list val"),
     probe("list val is empty", empty(VAL), "--steps make_seg --out_dir out_seg --seg_out_dir new", REFUSED, VAL),
     probe("--infer_list that does not exist", nothing, f"{CAMS} --infer_list nowhere", REFUSED, "nowhere.txt"),
     probe("--train_aug_list that does not exist", nothing, f"{CLASSIFIER} --train_aug_list nowhere", REFUSED, "nowhere.txt"),
