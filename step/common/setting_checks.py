@@ -38,7 +38,7 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
                 problems.append(f"--{artefact.flag} {path} is a file. Name a folder.")
         elif path.is_dir():
             problems.append(f"--{artefact.flag} {path} is a folder. Name a file in it.")
-        problems += _parent_problems(artefact.flag, path)
+        problems += _link_problems(artefact.flag, path) or _parent_problems(artefact.flag, path)
     problems += _list_problems(run)
     names = {name for node in nodes for name in node.step.own_settings()}
     if "eval_classes" in names:
@@ -101,6 +101,14 @@ def _own_file_problems(run: Run, artefact: Artefact, path: Path) -> list[str]:
 def _real(path: Path) -> Path:
     """The one name of a place, without links and `..`; it need not exist."""
     return Path(os.path.realpath(path))
+
+
+def _link_problems(flag: str, path: Path) -> list[str]:
+    links = (each for each in (path, *path.parents) if each.is_symlink() and not each.exists())
+    dead = next(links, None)
+    if dead is None:
+        return []
+    return [f"--{flag} {path}: {dead} is a link to what is not there. Mend the link, or remove it."]
 
 
 def _parent_problems(flag: str, path: Path) -> list[str]:

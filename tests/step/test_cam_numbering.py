@@ -105,21 +105,21 @@ def test_so_does_the_benchmark(coco: Path, tmp_path: Path) -> None:
 
 
 def test_the_benchmark_names_the_flag_of_the_set_and_has_begun_nothing(
-    tiny_dataset: Path, tmp_path: Path
+    coco: Path, tmp_path: Path
 ) -> None:
-    cams = write_cams(tiny_dataset, tmp_path / "gauss", lambda c: c - 1, "psa_crf")
+    cams = write_cams(coco, tmp_path / "gauss", lambda c: c - 1, "psa_crf")
     flags = ["--steps=benchmark", "--benchmark_act_thres=0.5", "--benchmark_sal_thres=0.5"]
-    ours = run(tiny_dataset, tmp_path / "out", *flags, f"--benchmark_cams=gauss={cams}:psa_crf")
+    ours = run(coco, tmp_path / "out", *flags, f"--benchmark_cams=gauss={cams}:psa_crf")
     assert ours.status == 0, ours.stderr
     before = states(tmp_path / "out")
     again = [*flags, "--overwrite", "all", f"--benchmark_cams=gauss={cams}"]
-    refused = run(tiny_dataset, tmp_path / "out", *again)
+    refused = run(coco, tmp_path / "out", *again)
     assert refused.status == 2
     way = f"--benchmark_cams gauss={cams}"
     assert f"Pass {way}:psa or {way}:psa_crf." in refused.stderr
     assert "--cam_format" not in refused.stderr
     assert states(tmp_path / "out") == before
-    own = run(tiny_dataset, tmp_path / "own", *flags, f"--cam_out_dir={cams}")
+    own = run(coco, tmp_path / "own", *flags, f"--cam_out_dir={cams}")
     assert "Pass --cam_format psa or --cam_format psa_crf." in own.stderr
 
 

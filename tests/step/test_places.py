@@ -62,16 +62,21 @@ def test_a_place_that_is_somebody_else_s_is_refused(
     before = states(tiny_dataset)
     flags = [f"--{flag}={place.format(**names)}"]
     said = planned(tiny_dataset, places / "out", *flags)
-    assert "1 problem, and nothing was started" in said
+    assert "and nothing was started" in said
     assert f"--{flag} {place.format(**names)}: " in said
     assert told.format(**names) in said
     assert states(tiny_dataset) == before
 
 
-def test_a_link_to_itself_is_no_place(tiny_dataset: Path, places: Path) -> None:
-    done = run(tiny_dataset, places / "out", f"--cam_out_dir={places / 'loop'}")
-    assert done.status == 2
-    assert str(places / "loop") in done.stderr
+@pytest.mark.parametrize("below", ["", "/sub/cam"])
+@pytest.mark.parametrize("target", ["loop", "nothing"])
+def test_a_link_that_leads_nowhere_is_no_place(
+    tiny_dataset: Path, places: Path, target: str, below: str
+) -> None:
+    (places / "dead").symlink_to(places / target)
+    said = planned(tiny_dataset, places / "out", f"--cam_out_dir={places / 'dead'}{below}")
+    assert f"--cam_out_dir {places / 'dead'}{below}: {places / 'dead'} is a link" in said
+    assert "1 problem, and nothing was started" in said
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_a_link_to_itself_is_no_place(tiny_dataset: Path, places: Path) -> None:
             ["--steps=make_cam,eval_cam", "--make_cam_pass=no", "--eval_cam_pass=no"],
             "--steps make_cam,eval_cam asks for what --make_cam_pass no --eval_cam_pass no",
         ),
-        (["--train_list=nowhere"], "--train_list nowhere: there is no list"),
+        (["--train_list=nowhere"], "nowhere.txt. Write one image id per line, or choose"),
         (["--saliency=none", "--sal_root=maps"], "--saliency none (or --preset bes) reads no maps"),
         (["--preset=bes", "--sal_root=maps"], "--saliency none (or --preset bes) reads no maps"),
     ],
