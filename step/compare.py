@@ -40,7 +40,6 @@ from step.common.table import table, table_of_known
 from voc12.files import CRF_SUFFIX
 
 WIDTH = 100
-LONGEST_NUMBER = 9  # digits: of resamples, more would take for ever
 COMPARE_NAME = "compare.json"
 PICTURES = SCORES_PICTURE, CLASSES_PICTURE = "scores", "classes"
 NAME = re.compile(r"[\w .+-]{1,40}")
@@ -221,24 +220,14 @@ def build_parser() -> argparse.ArgumentParser:
         "between masks before and after the CRF",
     )  # fmt: skip
     add_flags(parser)
-    parser.add_argument("--resamples", type=_from_one, default=1000, help="default: 1000")
-    parser.add_argument("--seed", type=_from_zero, default=0, help="of the resamples (default: 0)")
+    parser.add_argument("--resamples", type=_count, default=1000, help="default: 1000")
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
     return parser
 
 
-def _from_one(text: str) -> int:
-    return _whole_number(text, 1)
-
-
-def _from_zero(text: str) -> int:
-    return _whole_number(text, 0)
-
-
-def _whole_number(text: str, least: int) -> int:
-    if not text.isdecimal() or len(text) > LONGEST_NUMBER or int(text) < least:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number from {least}, of {LONGEST_NUMBER} digits at most"
-        )
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
     return int(text)
 
 
