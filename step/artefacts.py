@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from misc.cam_files import CONTIGUOUS, cam_file_bytes
 from misc.config import SALIENCY_FLAG, Config
-from misc.errors import UserError
+from misc.errors import UserError, some_images
 from misc.images import read_mask
 from misc.saliency import read_saliency
 from misc.visualize import (
@@ -37,6 +37,7 @@ from step.common.plugged import LABEL_CODES, Codes, codes_of_masks, masks_for_sa
 from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Colours, Drawer, ImageFiles, Source, Tile, Weights
 from voc12.decoded import (
+    BLACK,
     CUT_OFF,
     ROTATED,
     cut_off_note,
@@ -188,11 +189,30 @@ class SaliencyMaps(Source):
         )
         there, maps = made.not_planned(ids), sizes_of(dataset, SALIENCY)
         problems = fit_problems(dataset, maps, there, "Saliency map", remedy)
-        paths = _fitting(dataset, maps, there)
-        contents = self.contents(run, list(paths))
-        damaged, _ = look_at_pictures(run, look_at_saliency, paths, contents, self.name)
+        damaged, _ = self._look(run, there)
         problems += shorten(list(damaged.values()), "maps")
         return problems or (masks_for_saliency(run, there) if self._is_yours(made) else [])
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Whether most maps are black, as those of a network that failed."""
+        made = self.made(run)
+        if made is None or run.config.saliency == "make":
+            return []
+        there = made.not_planned(ids)
+        _, notes = self._look(run, there)
+        black = [image_id for image_id, note in notes.items() if note == BLACK]
+        if 2 * len(black) <= len(there):
+            return []
+        return [
+            f"{run.dataset.saliency_root}: the saliency maps of {some_images(black)} of "
+            f"{len(there)} are black, so nothing in them is salient. Are they what you meant?"
+        ]
+
+    def _look(self, run: "Run", ids: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """What is wrong with these maps, and what is worth knowing of the others."""
+        paths = _fitting(run.dataset, sizes_of(run.dataset, SALIENCY), ids)
+        contents = self.contents(run, list(paths))
+        return look_at_pictures(run, look_at_saliency, paths, contents, self.name)
 
     def path(self, run: "Run") -> Path | None:
         return run.dataset.saliency_root

@@ -11,7 +11,7 @@ from misc.errors import UserError, some_images
 from misc.images import DECODING_ERRORS, open_picture, read_image, read_mask
 from misc.saliency import read_saliency
 
-ROTATED, CUT_OFF = "rotated", "cut off"
+ROTATED, CUT_OFF, BLACK = "rotated", "cut off", "black"
 EXIF_ORIENTATION = 0x0112
 FILL, FILLED = 128, 8  # what a JPEG decoder puts for blocks that are not there; their side
 
@@ -40,11 +40,13 @@ def look_at_photograph(path: Path) -> str:
 def look_at_saliency(path: Path) -> str:
     """Decode a saliency map.
 
+    Returns:
+        BLACK if nothing in it is salient, else "".
+
     Raises:
         UserError: if it cannot be decoded.
     """
-    read_saliency(path)
-    return ""
+    return "" if read_saliency(path).any() else BLACK
 
 
 def read_class_mask(path: Path, num_classes: int) -> NDArray[np.uint8]:

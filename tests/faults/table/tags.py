@@ -81,7 +81,7 @@ PROBES = (
     probe("XML is a device", device(XML), CAMS, REFUSED, XML),
     probe("XML is a link to nowhere", dangling(XML), CAMS, REFUSED, XML),
     probe("XML may not be read", unreadable(XML), CAMS, REFUSED, XML, "ermission", options=PLAIN_USER),
-    probe("XML of two of eight images without a class", both(text(XML, "<annotation/>"), text("voc/Annotations/2007_000004.xml", "<annotation/>")), CAMS, DONE, "2 of"),
+    probe("XML of two of eight images without a class", both(text(XML, "<annotation/>"), text("voc/Annotations/2007_000004.xml", "<annotation/>")), CAMS, DONE, "2 images (first: 2007_000003) of 8 have no class"),
     probe("all XML without a class", for_each("voc/Annotations/*", lambda p: text(p, "<annotation/>")), CLASSIFIER, REFUSED, "class", "--tags_from"),
     probe("all XML without a class, CAMs", for_each("voc/Annotations/*", lambda p: text(p, "<annotation/>")), CAMS, REFUSED, "class"),
     probe("folder of XML missing", gone("voc/Annotations"), CAMS, REFUSED, "voc/Annotations/2007_000001.xml", "--tags_from"),

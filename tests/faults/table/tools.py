@@ -51,8 +51,8 @@ PROBES = (
     of("voc12.check", "an XML cut", cut("voc/Annotations/2007_000003.xml"), "voc --num_workers 0", REFUSED, "2007_000003.xml"),
     of("voc12.check", "a mask of an unknown class", pixels("voc/SegmentationClass/2007_000003.png", 77), "voc --num_workers 0", REFUSED, "2007_000003.png", "77"),
     of("voc12.check", "a mask with alpha", picture("voc/SegmentationClass/2007_000003.png", "LA"), "voc --num_workers 0", REFUSED, "2007_000003.png", "LA"),
-    of("voc12.check", "a saliency map of another size", picture("voc/Sal/2007_000003.png", "L", (7, 7)), "voc --num_workers 0", REFUSED, "voc/Sal/2007_000003.png"),
-    of("voc12.check", "a saliency map with damaged pixels", flipped("voc/Sal/2007_000003.png"), "voc --num_workers 0", REFUSED, "voc/Sal/2007_000003.png"),
+    of("voc12.check", "a saliency map of another size", picture("voc/Sal/2007_000003.png", "L", (7, 7)), "voc --num_workers 0", REFUSED, "2007_000003"),
+    of("voc12.check", "a saliency map with damaged pixels", flipped("voc/Sal/2007_000003.png"), "voc --num_workers 0", REFUSED, "2007_000003"),
     of("voc12.check", "no list", gone("voc/ImageSets/Segmentation/train.txt"), "voc --num_workers 0", REFUSED, "train.txt"),
     of("voc12.check", "background in classes.txt", text("voc/classes.txt", "background\ncat\n"), "voc --num_workers 0", REFUSED, "background"),
     of("voc12.check", "a folder of photographs that may not be entered", unreadable("voc/JPEGImages"), "voc --num_workers 0", REFUSED, "JPEGImages", options=PLAIN_USER),
@@ -64,7 +64,7 @@ PROBES = (
     of("voc12.init", "a share above 1", nothing, "new --images photos --val_share 2", REFUSED, "--val_share"),
     of("voc12.init", "a share of no number", nothing, "new --images photos --val_share nan", REFUSED, "--val_share"),
     of("voc12.init", "a class twice", nothing, "new --images photos --classes mug,spoon,mug", REFUSED, "mug"),
-    of("voc12.init", "a dataset that is there", nothing, "voc --images photos", REFUSED, "voc"),
+    of("voc12.init", "a dataset that is there", nothing, "voc --images photos", DONE, "kept ImageSets/Segmentation/train.txt as it is"),
     # voc12.make_lists
     of("voc12.make_lists", "no masks", nothing, "--data_root voc", REFUSED, "SegmentationClassAug"),
     of("voc12.make_lists", "a list that is there", both(copied("voc/SegmentationClass", "voc/SegmentationClassAug")), "--data_root voc", REFUSED, "train_aug.txt", "exists"),
@@ -79,7 +79,6 @@ PROBES = (
     # voc12.fetch_wsss_bed
     of("voc12.fetch_wsss_bed", "an unknown set", nothing, "fly --to new", REFUSED, "fly", "--list"),
     of("voc12.fetch_wsss_bed", "no network", nothing, "VOC2012_PoolNet_DUTS --to new --attempts 1", REFUSED, "VOC2012_PoolNet_DUTS", begins=True),
-    of("voc12.fetch_wsss_bed", "no attempts", nothing, "VOC2012_PoolNet_DUTS --to new --attempts 0", REFUSED, "--attempts"),
     # voc12.from_coco
     of("voc12.from_coco", "no JSON", gone(JSON), COCO, REFUSED, JSON),
     of("voc12.from_coco", "a JSON empty", empty(JSON), COCO, REFUSED, JSON),
