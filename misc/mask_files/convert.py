@@ -66,7 +66,9 @@ def convert(args: argparse.Namespace) -> int:
             holds masks that were not converted here.
     """
     if not 0 < args.num_classes < VOID:
-        raise UserError(f"--num_classes {args.num_classes}: masks have 1 to {VOID - 1} classes.")
+        raise UserError(
+            f"--num_classes {args.num_classes}: masks have at least 1 and at most {VOID - 1} classes."
+        )
     masks = find_masks(args.source)
     args.target.mkdir(parents=True, exist_ok=True)
     if args.source.resolve() == args.target.resolve():

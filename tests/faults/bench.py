@@ -69,7 +69,7 @@ def build(here: Path) -> None:
         (here / name).mkdir(parents=True)
         for number in range(2):
             Image.new("RGB", (32, 24), "red").save(here / name / f"photo {name[-3:]}{number}.jpg")
-    _run(here, "out")
+    _run(here, "out", "--panels=1")
     _run(here, "out_seg", SEG_STEPS)
     _run(
         here, "out_bench", "--steps=benchmark", "--benchmark_cams=own=cams/irn",
