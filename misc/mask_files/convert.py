@@ -67,7 +67,8 @@ def convert(args: argparse.Namespace) -> int:
     """
     if not 0 < args.num_classes < VOID:
         raise UserError(
-            f"--num_classes {args.num_classes}: masks have at least 1 and at most {VOID - 1} classes."
+            f"--num_classes {args.num_classes}: masks have at least one and "
+            f"at most {VOID - 1} classes."
         )
     masks = find_masks(args.source)
     args.target.mkdir(parents=True, exist_ok=True)
