@@ -55,6 +55,8 @@ from voc12.files import require_photographs
 
 logger = logging.getLogger(__name__)
 
+BOARD = "tensorboard"  # below --out_dir
+
 NodesOf = Callable[[Run], list[Node]]
 
 
@@ -136,9 +138,11 @@ def make_parser(*, is_short: bool = False) -> Parser:
         if not step.runs_with:
             unasked = "yes" if step.is_default else "no; yes in the demo" if step.in_demo else "no"
             unasked += f"; yes with {step.comes_with}" if step.comes_with else ""
+            short = [f"--{step.name}"] * step.ends_every_run
             steps.add_argument(
-                f"--{step.name}_pass", type=parse_bool, nargs="?", const=True, default=None,
-                metavar="yes|no", help=f"{step.help} (default: {unasked})",
+                f"--{step.name}_pass", *short, type=parse_bool, nargs="?", const=True, default=None,
+                dest=f"{step.name}_pass", metavar="yes|no",
+                help=f"{step.help} (default: {unasked})",
             )  # fmt: skip
     for settings in (*SHARED_SETTINGS, *step_settings()):
         add_flags(parser, settings, is_short=is_short)
@@ -199,6 +203,11 @@ def requested_steps(
     return [step for step in all_steps() if (step.runs_with or step.name) in chosen]
 
 
+def closing_steps(passes: Mapping[str, bool]) -> list[Step]:
+    """The steps at the end of every run, unless they are switched off."""
+    return [step for step in all_steps() if step.ends_every_run and passes.get(step.name, True)]
+
+
 def step_of(name: str, flag: str) -> Step:
     """The step of that name.
 
@@ -233,7 +242,7 @@ class RunResult:
     Attributes:
         scores: the content of scores.json, an object for each step.
         paths: flag of a result, such as `sem_seg_out_dir`, -> where it lies; `scores`, `run`,
-            `log`, `panels`.
+            `log`, `report`, `panels`.
     """
 
     scores: dict[str, Any]
@@ -282,7 +291,8 @@ def run(
     config = run_arguments(parser.parse_args(words), words)
     paths = {each.flag: config.path(each.flag) for each in all_artefacts()}
     paths |= {"scores": ScoreFile.of(config).path, "run": path_of(config.out_dir)}
-    paths |= {"log": config.log_path, "panels": config.out_dir / PANELS_FOLDER}
+    paths |= {"log": config.log_path, "report": config.out_dir / "report" / "index.html"}
+    paths |= {"panels": config.out_dir / PANELS_FOLDER}
     return RunResult(ScoreFile.of(config).content, paths)
 
 
@@ -327,10 +337,12 @@ def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
         chosen = steps if first is None else with_followers(run, first, steps)
         if not chosen:
             raise UserError("No step is left to run. Look at --steps, --from and --NAME_pass no.")
+        chosen = [*chosen, *(step for step in closing_steps(passes) if step not in chosen)]
         if is_demo:
             from step.common.demo import demo_nodes
 
-            return demo_nodes(run, chosen)
+            # Its variants come before what shows them.
+            return sorted(demo_nodes(run, chosen), key=lambda node: node.step.ends_every_run)
         return [node for step in chosen for node in step.nodes(run)]
 
     if is_demo and args.plan and not args.voc12_root.exists():
@@ -386,6 +398,7 @@ def run_nodes(
         UserError: for the user's mistakes; all problems of the inputs are in one message.
     """
     # Not before a run asks for them: they load torch, and --help shall not wait for it.
+    from step.common.board import write_board
     from step.common.demo import comparison_table, demo_nodes
     from step.common.runner import DONE, Runner, results_table
 
@@ -420,17 +433,18 @@ def run_nodes(
             outcomes = list(runner.execute())
             if not runtime.is_main:
                 return
-            if all(outcome.what != DONE for outcome in outcomes):
+            made = (each for each in outcomes if not each.node.step.ends_every_run)
+            if all(outcome.what != DONE for outcome in made):
                 logger.info("Nothing to do.")
             run.save_notes()
             text = (is_demo and comparison_table(config)) or results_table(outcomes)
             sys.stdout.write(f"\n{text}\n")
+            steps = all_steps()
+            nodes = demo_nodes(run, steps) if is_demo else [n for s in steps for n in s.nodes(run)]
             if any(outcome.node.step.has_panels for outcome in outcomes):
-                steps = all_steps()
-                _write_panels(
-                    run,
-                    demo_nodes(run, steps) if is_demo else [n for s in steps for n in s.nodes(run)],
-                )
+                _write_panels(run, nodes)
+            if config.tensorboard:
+                write_board(run, nodes, config.out_dir / PANELS_FOLDER)
             if places := _places(run, runner.nodes):
                 sys.stdout.write(f"\n{places}\n")
     finally:
@@ -459,6 +473,8 @@ def _places(run: Run, nodes: Iterable[Node]) -> str:
         "scores": ScoreFile.of(run.config).path,
         "contact sheets": run.config.out_dir / PANELS_FOLDER,
     }
+    if run.config.tensorboard:
+        places["TensorBoard: tensorboard --logdir"] = run.config.out_dir / BOARD
     there = {name: path for name, path in places.items() if path is not None and path.exists()}
     width = max(map(len, there), default=0)
     return "\n".join(f"{name.ljust(width)}  {path}" for name, path in there.items())

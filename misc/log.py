@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -17,7 +18,17 @@ logger = logging.getLogger(__name__)
 
 SECONDS_A_BAR, SECONDS_A_LINE = 0.5, 30.0
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+LOG_BEGINNING = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def is_log(path: Path) -> bool:
+    """True if a file begins with a line that a run has logged, or is empty."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.readline(100)
+    return not first or LOG_BEGINNING.match(first) is not None
 
 
 class _TqdmHandler(logging.StreamHandler):

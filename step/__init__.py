@@ -19,4 +19,5 @@ STEPS = (
     "make_seg",
     "make_submission",
     "eval_seg",
+    "report",
 )

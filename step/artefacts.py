@@ -523,6 +523,11 @@ REFINED_MASKS = ImageFiles(
 )  # fmt: skip
 
 
+def boundary_picture(run: "Run", image_id: str) -> Path:
+    """Where the boundary that an image's scores walked on lies as a picture, for people only."""
+    return WALKS.path(run) / "boundary" / f"{image_id}.png"
+
+
 @dataclass(frozen=True, eq=False)
 class FilesOf(Source):
     """The files of images as they are now, whatever made them: for steps that judge them."""

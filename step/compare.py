@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from misc.command_line import exit_status, run_as_program
+from misc.command_line import exit_status, parse_seed, run_as_program
 from misc.errors import UserError
 from misc.metrics import interval, miou_of_counts, resampled_mious
 from misc.workspace import write_json
@@ -221,7 +221,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_flags(parser)
     parser.add_argument("--resamples", type=_count, default=1000, help="default: 1000")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    parser.add_argument("--seed", type=parse_seed, default=0, help="of the resamples (default: 0)")
     return parser
 
 

@@ -281,6 +281,7 @@ class Step(ABC):
         unrecorded: settings that `make` gets, but that its recorded result does not depend on.
         has_panels: whether contact sheets are drawn after it; a comparison has pictures of its own.
         is_only_for_others: not made where the steps that read it have nothing to do.
+        ends_every_run: it runs after whatever --steps and --from name; `--NAME no` switches it off.
     """
 
     name: ClassVar[str]
@@ -294,6 +295,7 @@ class Step(ABC):
     unrecorded: ClassVar[tuple[str, ...]] = ()
     has_panels: ClassVar[bool] = True
     is_only_for_others: ClassVar[bool] = False
+    ends_every_run: ClassVar[bool] = False
     writes: Artefact | None = None
     make: ClassVar[Callable[..., Any]]
 
@@ -394,7 +396,7 @@ class TrainingStep(Step):
     `make(work, *, settings...)` builds network, batches and optimiser; the runner trains.
 
     Attributes:
-        few_updates: with fewer updates than these, expect nothing: a warning says so.
+        few_updates: with fewer updates than these expect little: a warning says so.
         tables: ending of each CSV that a training keeps beside its weights -> its first line.
     """
 
@@ -409,20 +411,21 @@ class TrainingStep(Step):
     def updates(self, run: "Run", num_images: int) -> int:
         """How many updates of the weights a whole training on so many images takes."""
 
-    def has_few_updates(self, run: "Run", num_images: int) -> bool:
-        """Whether so short a training is hardly worth its while."""
-        return self.updates(run, num_images) < self.few_updates
-
     def length(self, run: "Run", num_images: int) -> str:
-        """How long a whole training is, for the plan."""
+        """How long a whole training is."""
         updates = self.updates(run, num_images)
-        told = f"{updates} update{'s' * (updates > 1)}"
-        is_short = self.has_few_updates(run, num_images)
-        return f"only {told}: too few (--preset small)" if is_short else told
+        return f"{updates} update{'s' * (updates > 1)}"
 
     def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
-        """Those of its sources, and which list stands in for train_aug."""
-        return super().warnings(run, ids) + run.train_notes
+        """Those of its sources, which list stands in for train_aug, and a training too short."""
+        told = super().warnings(run, ids) + run.train_notes
+        if self.updates(run, len(ids)) < self.few_updates:
+            told.append(
+                f"{self.name} has only {self.length(run, len(ids))} to learn from {len(ids)} "
+                f"images; below {self.few_updates} expect little. --preset small takes more, in "
+                "smaller batches; so do more epochs."
+            )
+        return told
 
     def describe(self, result: Mapping[str, Any]) -> str:
         start = result.get("initialisation")
@@ -437,6 +440,16 @@ class ScoringStep(Step):
     """
 
     is_always_due: ClassVar[bool] = False
+    make: ClassVar[Callable[..., dict[str, Any]]]
+
+
+class ShowingStep(Step):
+    """A step that shows what the others made: always due, and nothing of it stands in the scores.
+
+    `make(work, *, settings...)` runs in the main process alone and returns what `describe` tells.
+    """
+
+    has_panels: ClassVar[bool] = False
     make: ClassVar[Callable[..., dict[str, Any]]]
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from misc.cam_files import Cams, write_irn
 from misc.config import Config, setting
 from misc.runtime import is_accelerator
+from misc.saliency import write_saliency
 from misc.workspace import atomic_write
-from step.artefacts import BES_WEIGHTS, CAMS, PHOTOGRAPHS, WALKS, has_walk
+from step.artefacts import BES_WEIGHTS, CAMS, PHOTOGRAPHS, WALKS, boundary_picture, has_walk
 from step.common.results import CamFile, CamReader
 from step.graph import ImageStep, Work
 
@@ -56,7 +57,10 @@ class MakeWalk(ImageStep):
     def make(
         self, work: Work, *, backbone: str, beta: float, exp_times: int, walk: str, cam_dtype: str
     ) -> Iterator[None]:
-        """Write the scores of `work.ids`; loaders read, this process has network and walk."""
+        """Write the scores of `work.ids`; loaders read, this process has network and walk.
+
+        The boundaries that were walked on are kept as pictures, for people.
+        """
         import torch
 
         from misc.random_walk import random_walk_many
@@ -80,8 +84,10 @@ class MakeWalk(ImageStep):
                 first = group[are_finite.index(False)][0]["image_id"]
                 # CAMs always are finite, so the boundary was not.
                 raise not_finite(run, "the boundary network", first, BES_WEIGHTS)
-            for (read, _), scores in zip(group, walked, strict=True):
+            for (read, edge), scores in zip(group, walked, strict=True):
                 _write(work, read, scores.cpu().numpy(), cam_dtype)
+                with atomic_write(boundary_picture(run, read["image_id"])) as file:
+                    write_saliency(file, edge.float().cpu().numpy())
                 yield
 
 

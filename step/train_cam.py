@@ -11,7 +11,7 @@ from misc.config import setting
 from misc.metrics import TagScores, chance_level
 from misc.runtime import read_ahead
 from step.artefacts import CAM_WEIGHTS, CAMS, CLASS_NAMES, PHOTOGRAPHS, PRETRAINED_BACKBONE, TAGS
-from step.common.checks import image_problems, problems_of
+from step.common.checks import problems_of
 from step.graph import TrainingStep, Work
 from voc12.image_labels import no_classes_problem
 
@@ -97,7 +97,7 @@ class TrainCam(TrainingStep):
 
     def problems(self, run: "Run", todo: Sequence[str]) -> list[str]:
         """Bad validation images, and tags that name no class at all."""
-        problems = image_problems(run.dataset, run.val_ids)
+        problems = PHOTOGRAPHS.problems(run, run.val_ids)
         if not problems_of(lambda: run.tags):  # else they are told
             problems += no_classes_problem(run.tags, run.train_ids, run.config.train_aug_list)
         return problems

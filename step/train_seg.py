@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 from misc.config import distinct_seeds, positive_numbers, setting
 from misc.workspace import atomic_write
 from step.artefacts import CLASS_NAMES, PHOTOGRAPHS, ExactMasks
-from step.common.checks import image_problems
 from step.graph import Artefact, Node, TrainingStep, Work
 from step.seg.inputs import FLAG, MASKS_TO_LEARN, START
 from step.seg.notes import Notes
@@ -127,7 +126,7 @@ class TrainSeg(TrainingStep):
         """Bad validation images, and a file of the user's where the best weights would go."""
         problems = []
         if run.setting("seg_val_every"):
-            problems += image_problems(run.dataset, run.val_ids)
+            problems += PHOTOGRAPHS.problems(run, run.val_ids)
             problems += VAL_MASKS.problems(run, run.val_ids)
         best, weights = WEIGHTS[BEST].path(run), SEG_WEIGHTS.file(run)
         if best.exists() and best.name not in weights.companions():

@@ -173,3 +173,27 @@ def test_what_all_must_agree_on_is_written_once() -> None:
             if assignment.search(path.read_text())
         }
         assert found == expected, name
+
+
+PROGRAM_START = """
+from misc.signals import leave_when_stopped
+
+if __name__ == "__main__":
+    leave_when_stopped()  # before the imports, which take a while
+"""
+PROGRAM_END = """
+if __name__ == "__main__":
+    run_as_program(main)
+"""
+
+
+def test_every_program_begins_and_ends_alike() -> None:
+    programs = []
+    for path in [ROOT / "run_sample.py", *MODULES.values()]:
+        text = path.read_text()
+        if '__name__ == "__main__"' in text:
+            programs.append(path.stem)
+            code = text.split('"""', 2)[2]
+            assert code.lstrip("\n").startswith(PROGRAM_START.lstrip("\n")), path
+            assert code.endswith(PROGRAM_END), path
+    assert {"run_sample", "score", "compare", "check", "init", "__main__"} <= set(programs)

@@ -50,6 +50,7 @@ def test_the_demo_shows_what_saliency_adds(
             "salient_cam",
             "salient_walk",
             "gt/seg/val/last",
+            "report",
             "scores.json",
             "panels",
         )

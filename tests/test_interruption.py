@@ -119,7 +119,7 @@ def test_killed_in_every_step_of_deeplab_it_ends_with_the_same_files(
     assert run(tiny_dataset, out_dir, *flags).status == 0
     for name in ("weights", "seg"):
         ended, expected = (
-            {p.relative_to(d): p.read_bytes() for p in (d / name).rglob("*.p[nt][gh]")}
+            {p.relative_to(d): p.read_bytes() for p in (d / name).rglob("*.[pc][nts][ghv]")}
             for d in (out_dir, whole.out_dir)
         )
         assert ended == expected
@@ -133,20 +133,66 @@ def test_killed_in_every_step_of_deeplab_it_ends_with_the_same_files(
     assert not list(tmp_path.rglob("*.new"))
 
 
+def test_killed_between_the_seal_of_weights_and_their_renaming_nothing_is_trained_again(
+    tiny_dataset: Path, finished_run: Run, tmp_path: Path
+) -> None:
+    flags = ["--steps=train_cam", "--seed=1"]
+    older = copy_run(finished_run.out_dir, tmp_path / "older")
+    for out_dir, more in ((tmp_path / "new", []), (older, ["--overwrite"])):
+        before = contents(out_dir)
+        words = arguments(tiny_dataset, out_dir, *flags, *more)
+        killed_at([("weights/cam.pth", 1)], words)
+        after = contents(out_dir)
+        assert "weights/cam.pth.new/cam.pth" in after
+        assert after.get("weights/cam.pth") == before.get("weights/cam.pth")
+        shown = run(tiny_dataset, out_dir, *flags, "--plan")
+        assert re.search(r"^train_cam +current", shown.stdout, re.MULTILINE), shown.stdout
+        assert "Nothing to do." in run(tiny_dataset, out_dir, *flags).stderr
+        sealed = contents(out_dir)
+        assert sealed["weights/cam.pth"] == after["weights/cam.pth.new/cam.pth"]
+        assert "weights/cam.pth.json" in sealed
+        assert "weights/cam.pth.new/cam.pth" not in sealed
+
+
+@pytest.mark.usefixtures("stop_signals_heeded")
+@pytest.mark.parametrize("module", ["argparse", "numpy", "torch._utils"])
+def test_ctrl_c_during_the_imports_is_answered_with_a_sentence(
+    tiny_dataset: Path, tmp_path: Path, module: str
+) -> None:
+    words = ["-X", "importtime", "run_sample.py", *arguments(tiny_dataset, tmp_path)]
+    process = start(words)
+    assert process.stderr is not None
+    while process.stderr.readline().rpartition("|")[2].strip() != module:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    said = [line for line in stderr.splitlines() if not line.startswith("import time:")]
+    assert (process.returncode, stdout) == (130, "")
+    assert said == ["", "Stopped. Run the same command again to resume."]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("stop_signals_heeded")
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
-)
+    ("number", "status"),
+    [
+        (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9),
+    ],
+)  # fmt: skip
 def test_no_worker_outlives_a_stopped_training(
     tiny_dataset: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     flags = ["--num_workers=2", "--cam_num_epoches=1000", "--steps=train_cam"]
     process = start(["run_sample.py", *arguments(tiny_dataset, tmp_path, *flags)])
     wait_for(tmp_path, "weights/cam.pth.new/checkpoint", process)
-    if number is signal.SIGINT:
-        os.killpg(process.pid, number)  # as a terminal does
-    else:
-        process.send_signal(number)
-    stderr = process.communicate(timeout=60)[1]
+    try:
+        if number is signal.SIGKILL:
+            process.send_signal(number)
+        else:
+            os.killpg(process.pid, number)  # as a terminal does, and a cluster's manager
+        stderr = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
     assert process.returncode == status
     assert wait_until_alone(process.pid)
     assert "Traceback" not in stderr

@@ -61,7 +61,7 @@ def test_every_step_leaves_its_files_and_no_other(finished_run: Run) -> None:
         "cam": [f"{i}.npy" for i in IDS],
         "cam_vis": [f"{i}.png" for i in IDS],
         "boundary_label": [f"{i}.png" for i in IDS],
-        "walk": [f"{i}.npy" for i in IDS],
+        "walk": [*(f"{i}.npy" for i in IDS), "boundary"],  # pictures, for people
         "sem_seg": [f"{i}{suffix}.png" for i in IDS for suffix in ("", "_crf")],
         "panels": ["2007_000001.png", "2007_000008.png"],
     }
@@ -329,10 +329,14 @@ def test_another_seed_starts_from_the_cams_of_the_first(
 
 
 def test_a_changed_threshold_of_the_scores_scores_again(tiny_dataset: Path, out_dir: Path) -> None:
-    before = contents(out_dir)
+    before, at_first = contents(out_dir), scores_of(out_dir)["eval_cam"]
+    curve = dict(zip(at_first["curve"]["threshold"], at_first["curve"]["miou"], strict=True))
     assert run(tiny_dataset, out_dir, "--cam_eval_thres=0.4").status == 0
     assert contents(out_dir) == before
-    assert scores_of(out_dir)["eval_cam"]["threshold"] == 0.4
+    again = scores_of(out_dir)["eval_cam"]
+    assert again["threshold"] == 0.4
+    assert again["miou"] == curve[0.4] != at_first["miou"] == curve[0.21]
+    assert again["best"] == at_first["best"]
 
 
 def test_overwrite_redoes_what_changed_and_a_plain_start_then_has_nothing_to_do(
@@ -343,9 +347,13 @@ def test_overwrite_redoes_what_changed_and_a_plain_start_then_has_nothing_to_do(
     steps = "--steps=make_walk,eval_walk,make_sem_seg,eval_sem_seg"
     redo = run(tiny_dataset, out_dir, *flags, "--overwrite", steps)
     assert redo.status == 0
-    changed = {name for name, data in contents(out_dir).items() if data != before[name]}
-    assert changed
-    assert {Path(name).parent.name for name in changed} == {"walk", "sem_seg"}
+    after = contents(out_dir)
+    changed = {name for name, data in after.items() if data != before[name]}
+    results = {name for name in changed if not name.endswith("settings.json")}
+    assert {Path(name).parent.name for name in results} == {"walk", "sem_seg"}
+    # A power of the affinity changes every walk, but that of a CAM without any activation.
+    assert len({f"walk/{i}.npy" for i in IDS} & results) >= 6
+    assert changed - results == {"walk/settings.json", "sem_seg/settings.json"}
     done = states(out_dir)
     assert run(tiny_dataset, out_dir, *flags).status == 0
     assert states(out_dir) == done
@@ -449,7 +457,9 @@ def test_runs_are_identical_to_the_byte_also_a_few_steps_at_a_time_in_other_proc
     assert contents(tmp_path) == contents(finished_run.out_dir)
 
 
-def test_without_saliency_it_is_bes(tiny_dataset: Path, out_dir: Path, tmp_path: Path) -> None:
+def test_without_saliency_it_is_bes(
+    tiny_dataset: Path, finished_run: Run, out_dir: Path, tmp_path: Path
+) -> None:
     bes = tmp_path / "bes"
     flags = [f"--boundary_label_dir={bes}/label", f"--bes_weights_name={bes}/bes.pth",
              f"--walk_out_dir={bes}/walk", f"--sem_seg_out_dir={bes}/sem_seg",
@@ -462,5 +472,14 @@ def test_without_saliency_it_is_bes(tiny_dataset: Path, out_dir: Path, tmp_path:
     for image_id in IDS:
         codes = set(np.unique(read(bes / "label" / f"{image_id}.png")))
         assert codes <= {0, 50, 100, 150, 200}
+    weights = (folder.read_bytes() for folder in (bes / "bes.pth", out_dir / "weights/bes.pth"))
+    assert len({*weights}) == 2
+    record = json.loads((bes / "bes.pth.json").read_text())
+    assert "the saliency maps" not in record["inputs"]
+    losses = [
+        scores_of(out_dir)["train_bes"]["loss"],
+        scores_of(finished_run.out_dir)["train_bes"]["loss"],
+    ]
+    assert losses[0] != losses[1]
     with_saliency = (read(out_dir / "boundary_label" / f"{i}.png") for i in IDS)
     assert any(250 in codes for codes in with_saliency)

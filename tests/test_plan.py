@@ -306,7 +306,10 @@ def test_from_asks_for_a_step_and_all_that_follow_it(tiny_dataset: Path, out_dir
     assert rows["train_bes"][1] == "--overwrite all"
     refused = run(tiny_dataset, out_dir, "--from=make_boundary")
     assert refused.status == 2
-    assert "--from: unknown step make_boundary. The steps are make_saliency" in refused.stderr
+    assert (
+        "--from: unknown step make_boundary. Did you mean make_boundary_label? The steps"
+        in refused.stderr
+    )
     both = ["--from=make_boundary_label", "--steps=make_cam,train_bes,make_walk"]
     assert list(planned(tiny_dataset, out_dir, *both)) == ["train_bes", "make_walk"]
     rows = planned(tiny_dataset, out_dir, *both, "--train_bes_pass=no")
@@ -393,7 +396,7 @@ def test_a_network_is_not_trained_again_for_results_that_are_all_there(
     assert planned(tiny_dataset, out_dir, "--eval_walk_pass=no")["make_walk"][0] == "not needed"
     (out_dir / "sem_seg" / f"{IDS[0]}.png").unlink()
     rows = planned(tiny_dataset, out_dir)
-    assert rows["train_bes"] == ["missing", "", "8"]
+    assert rows["train_bes"] == ["missing", "4 updates", "8"]
     assert rows["make_walk"] == ["missing", "8 of 8 missing", "8"]
     why = "1 of 8 missing; all, if the walked scores come out differently"
     assert rows["make_sem_seg"] == ["missing", why, "1"]

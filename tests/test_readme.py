@@ -150,7 +150,7 @@ def test_the_step_to_add_works(tiny_dataset: Path, finished_run: Run, tmp_path: 
     tree = project_with_step(tmp_path / "tree", "count_cams", example, after="eval_cam")
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     flags = [f"--data_root={tiny_dataset}", f"--out_dir={out_dir}", "--backbone=resnet18",
-             "--backbone_weights=none", "--num_workers=0", "--panels=0"]  # fmt: skip
+             "--backbone_weights=none", "--num_workers=0", "--panels=0", "--report=no"]  # fmt: skip
     done = start_in(tree, "run_sample.py", *flags, "--steps=count_cams", "--count_from=2")
     assert done.returncode == 0, done.stderr
     (row,) = (line for line in done.stdout.splitlines() if line.startswith("count_cams"))

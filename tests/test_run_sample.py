@@ -19,7 +19,7 @@ from tests.helpers.tiny import ROOT, run
 Config: Any = full_config_class()
 PIPELINE = [
     "train_cam", "make_cam", "eval_cam", "make_boundary_label", "train_bes", "make_walk",
-    "eval_walk", "make_sem_seg", "eval_sem_seg",
+    "eval_walk", "make_sem_seg", "eval_sem_seg", "report",
 ]  # fmt: skip
 REFERENCE_FLAGS = [
     "voc12_root", "train_list", "train_aug_list", "val_list", "infer_list", "chainer_eval_set",

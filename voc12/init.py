@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.command_line import exit_status, run_as_program, this_python
+from misc.command_line import exit_status, parse_seed, run_as_program, this_python
 from misc.errors import UserError, some_images
 from misc.workspace import atomic_write
 from voc12.classes import is_background
@@ -235,7 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--val_share", type=float, default=0, metavar="X", help="share of the photographs that is "
         "drawn for the list val, such as 0.2 (default: 0, no such list)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="decides which ones (default: 0)")
+    parser.add_argument(
+        "--seed", type=parse_seed, default=0, help="decides which ones (default: 0)"
+    )
     args = parser.parse_args(arguments)
     names = [name.strip() for name in args.classes.split(",")] if args.classes else []
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from misc.errors import UserError
+from misc.images import open_regular
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG")
 
@@ -68,7 +69,8 @@ def find_pictures(folder: Path) -> dict[str, SizeOrPicture]:
 def _lines(path: Path, what: str) -> list[str]:
     """Lines without the spaces around them; empty ones are left out."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open_regular(path) as file:
+            text = file.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The {what} {path} cannot be read: {error}.") from None
     return [line.strip() for line in text.split("\n") if line.strip()]

@@ -170,7 +170,13 @@ class RunSettings:
     )
     panels: int = setting(
         12, "contact sheets to write, one per image; 0: none", at_least=0, decides=NO_EFFECT,
-        in_short_help=True, at_most=10**6)  # fmt: skip
+        in_short_help=True, at_most=10**6,
+    )  # fmt: skip
+    tensorboard: bool = setting(
+        False,
+        "also show the curves of trainings and some contact sheets to TensorBoard, below --out_dir",
+        decides=NO_EFFECT,
+    )
 
 
 @dataclass(frozen=True)

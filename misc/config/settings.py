@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_type_hints
 TRUE_WORDS = ("true", "yes", "1", "on")
 FALSE_WORDS = ("false", "no", "0", "off")
 
+MOST_SEED = 2**63 - 1  # of torch's and numpy's generators
 LONGEST_PART = 255  # bytes of a name that file systems take
 LONG = 8  # values that a default of the help may list
 MOST_NUMBERS = 1000  # in one list: 0:1:1000000000 would fill the memory
@@ -111,9 +112,6 @@ def parse_integers(text: str) -> tuple[int, ...]:
 def parse_names(text: str) -> tuple[str, ...]:
     """Names from text such as `cat,dog`."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-MOST_SEED = 2**63 - 1  # of torch's and numpy's generators
 
 
 def a_seed(value: int) -> str:

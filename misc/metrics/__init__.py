@@ -2,6 +2,7 @@
 
 from misc.metrics.bootstrap import interval, miou_of_counts, resampled_mious
 from misc.metrics.boundary import BOUNDARY_TOLERANCE, boundary_f
+from misc.metrics.faults import Faults, faults_of
 from misc.metrics.levels import Levels
 from misc.metrics.scores import (
     ConfusionMatrix,
@@ -17,6 +18,7 @@ from misc.metrics.tags import TagScores, chance_level
 __all__ = [
     "BOUNDARY_TOLERANCE",
     "ConfusionMatrix",
+    "Faults",
     "Levels",
     "Scores",
     "TagScores",
@@ -24,6 +26,7 @@ __all__ = [
     "boundary_f",
     "chance_level",
     "check_class_ids",
+    "faults_of",
     "interval",
     "known_rows",
     "max_and_argmax",

@@ -1,6 +1,6 @@
 """What a run leaves on disk: whole files, the records of what made them, and their successors."""
 
-from misc.workspace.curve import CURVE_HEADER, TrainingCurve
+from misc.workspace.curve import CURVE_HEADER, AddRow, TrainingCurve
 from misc.workspace.fingerprints import NO_FILE, FileFingerprints
 from misc.workspace.lock import RunLocks
 from misc.workspace.records import Identity, Record, changed_settings, claim_record, demand_own
@@ -23,6 +23,7 @@ __all__ = [
     "LONGEST_NAME",
     "NO_FILE",
     "PARTIAL_SUFFIX",
+    "AddRow",
     "FileFingerprints",
     "Identity",
     "ImageFolder",

@@ -14,7 +14,13 @@ from typing import Any
 
 from misc.errors import UserError
 from misc.workspace.records import REMEDY, Identity, Record
-from misc.workspace.whole_files import content_digest, digest, is_file_name, remove_partial_files
+from misc.workspace.whole_files import (
+    content_digest,
+    digest,
+    is_file_name,
+    partial_files,
+    remove_partial_files,
+)  # fmt: skip
 
 RECORD_NAME = "settings.json"
 STAGING_NAME = ".new"
@@ -190,6 +196,7 @@ class ImageFolder:
         if earlier is not None:
             record = dataclasses.replace(record, images={**earlier.images, **record.images})
         record.write(self.record_path)
+        remove_partial_files(self.path)
         shutil.rmtree(staging.path)
 
 
@@ -303,6 +310,8 @@ class WeightsFile:
             if (self.training / name).exists():
                 os.replace(self.training / name, self.path.with_name(name))
         record.write(self.record_path, more)
+        for partial in partial_files(self.record_path):
+            partial.unlink(missing_ok=True)
         shutil.rmtree(self.training)
 
 

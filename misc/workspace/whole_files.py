@@ -1,6 +1,7 @@
 """Files that are whole or not there at all, and fingerprints of what they hold."""
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from misc.errors import UserError
-from misc.images import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +84,10 @@ def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
     Raises:
         UserError: if it is not valid JSON, or no regular file.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is not a regular file. {remedy}")
     try:
-        with open_regular(path) as file:
-            text = file.read().decode()
+        text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if "\\ud" in text.lower():  # it may name half a character, which no file can hold
             json.dumps(content, ensure_ascii=False).encode()
@@ -95,10 +96,6 @@ def read_json(path: Path, remedy: str = "Delete it and run again.") -> Any:
         reason = str(error)
     except (ValueError, RecursionError):
         reason = "a number is too long, or it is nested too deeply"
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise UserError(f"{path} cannot be read ({error}). {remedy}") from None
     raise UserError(f"{path} is not valid JSON ({reason}). {remedy}")
 
 
@@ -155,6 +152,11 @@ def content_digest(path: Path) -> str:
         while block := file.read(1 << 22):
             sha.update(block)
     return sha.hexdigest()[:16]
+
+
+def partial_files(path: Path) -> list[Path]:
+    """What interrupted runs left half-written of the file `path`, whatever their process was."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL_SUFFIX}"))
 
 
 def remove_partial_files(folder: Path) -> None:

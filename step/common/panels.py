@@ -121,7 +121,7 @@ def write_panels(run: Run, nodes: Iterable[Node], count: int) -> list[Path]:
     folder = run.config.out_dir / PANELS_FOLDER
     remove_partial_files(folder)
     memory = folder / SOURCES_NAME
-    made_from = read_memory(memory)
+    made_from = {i: each for i, each in read_memory(memory).items() if isinstance(each, str)}
     views, reasons = _views(run, nodes), _Reasons()
     now = _fingerprints(views, chosen, reasons, run.dataset.class_names)
     outdated = [

@@ -21,7 +21,16 @@ from step.common.disk import permission_problems, space_problems, use_of
 from step.common.results import Planned
 from step.common.scorefile import ScoreFile
 from step.common.table import table
-from step.graph import ImageStep, Node, ScoringStep, Source, Step, TrainingStep, all_artefacts
+from step.graph import (
+    ImageStep,
+    Node,
+    ScoringStep,
+    ShowingStep,
+    Source,
+    Step,
+    TrainingStep,
+    all_artefacts,
+)
 from step.run import Run
 
 CURRENT, MISSING, STALE, DUE = "current", "missing", "stale", "due"
@@ -85,6 +94,9 @@ def status_of(node: Node) -> Status:
     step, run = node.step, node.run
     if reason := step.why_off(run):
         return Status(OFF, (Why(reason),))
+    if isinstance(step, ShowingStep):
+        ids = step.images(run)
+        return Status(DUE, (), ids, ids)
     if isinstance(step, ScoringStep):
         return _status_of_scores(node, step)
     if isinstance(step, TrainingStep):
@@ -202,8 +214,7 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     begun = weights.begun()
     resumes = begun is not None and record.is_made_like(begun)
     left = () if begun is None else (_left_over(weights.training),)
-    length = step.length(node.run, len(ids))
-    notes = (RESUMES, length) if resumes else (*left, length)
+    notes = (RESUMES,) if resumes else left
     earlier = weights.record()
     if weights.exists() and earlier is not None:
         why = _changes(node, record, earlier, parts)
@@ -213,8 +224,9 @@ def _status_of_weights(node: Node, step: TrainingStep) -> Status:
     if begun is not None and not resumes:
         changes = _changes(node, record, begun, parts)
         why = tuple(each._replace(text=f"stopped training: {each.text}") for each in changes)
-        return Status(STALE, why, ids, ids, anew=True, record=record, notes=(length,))
-    return Status(MISSING, (), ids, ids, record=record, notes=notes)
+        return Status(STALE, why, ids, ids, anew=True, record=record)
+    length = step.length(node.run, len(ids))
+    return Status(MISSING, (), ids, ids, record=record, notes=(*notes, length))
 
 
 def _status_of_scores(node: Node, step: ScoringStep) -> Status:

@@ -21,6 +21,7 @@ from misc.workspace import (
     remove_partial_files,
     write_json,
 )
+from step.common.board import ShownCurve, board_of
 from step.common.disk import announce_use
 from step.common.plan import CURRENT, DUE, MISSING, STALE, Plan, Row, Status, make_plan, status_of
 from step.common.runfile import DONE, KEPT, SKIPPED, RunFiles
@@ -34,6 +35,7 @@ from step.graph import (
     ImageStep,
     Node,
     ScoringStep,
+    ShowingStep,
     TrainingStep,
     Work,
     all_steps,
@@ -101,6 +103,7 @@ class Runner:
         if out_dir.is_dir() and not self.run.is_only_planned:
             self._lock_out_dir()
             remove_partial_files(out_dir)
+            remove_partial_files(self.run.notes)
         for node in (*self.nodes, *self._other_nodes()):
             artefact = node.step.writes
             if artefact is None or not artefact.stored(node.run).is_half_replaced():
@@ -170,7 +173,7 @@ class Runner:
         others = [
             node
             for node in self._other_nodes()
-            if not (isinstance(node.step, ScoringStep) and node.step.is_always_due)
+            if not (isinstance(node.step, ShowingStep) or _is_always_due(node))
         ]
         overwrite = self.run.config.overwrite
         self.plan = make_plan(self.nodes, others, overwrite, self._redo().done())
@@ -319,16 +322,11 @@ class Runner:
         learning = step.make(Work(run, list(order.todo), weights=weights), **step.arguments(run))
         updates = step.updates(run, len(order.todo))
         logger.info("%s: %d updates, %d images each", node.title, updates, learning.plan.batch_size)
-        if step.has_few_updates(run, len(order.todo)):
-            logger.warning(
-                "%s: with fewer than %d updates expect little. --preset small takes more, of "
-                "smaller batches; or give more epochs or smaller batches yourself.",
-                node.title,
-                step.few_updates,
-            )
         checkpoints = Checkpoints(weights.checkpoint, config.checkpoint_every)
         path = weights.training / weights.beside(CURVE).name
-        curve = TrainingCurve(path) if runtime.is_main else None
+        curve = None
+        if runtime.is_main:
+            curve = ShownCurve(path, board_of(node)) if config.tensorboard else TrainingCurve(path)
         trained = train(runtime, learning, checkpoints, desc=node.title, curve=curve)
         self._stop = trained.stop
         if runtime.is_main:
@@ -347,7 +345,8 @@ class Runner:
         if row.warnings:
             result["warnings"] = row.warnings
         record = row.status.record if isinstance(node.step, ScoringStep) else None
-        ScoreFile.of(node.run.config).put(node.key, result, record)
+        if not isinstance(node.step, ShowingStep):
+            ScoreFile.of(node.run.config).put(node.key, result, record)
         assert self._files is not None
         how = {
             "seconds": outcome.seconds,
@@ -359,6 +358,10 @@ class Runner:
         self._files.note(node, DONE, how)
         if row.is_forced:
             self._redo().add(node)
+
+
+def _is_always_due(node: Node) -> bool:
+    return isinstance(node.step, ScoringStep) and node.step.is_always_due
 
 
 class Redo:

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from misc.config import DataSettings
+from misc.log import is_log
 from misc.workspace import ImageFolder
 from step.artefacts import MADE_SALIENCY
+from step.common.board import package_problem
 from step.common.checks import problems_of
 from step.common.runfile import path_of
 from step.common.scorefile import SCORES_NAME
@@ -39,7 +41,12 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
         elif path.is_dir():
             problems.append(f"--{artefact.flag} {path} is a folder. Name a file in it.")
         problems += _link_problems(artefact.flag, path) or _parent_problems(artefact.flag, path)
+    if run.config.tensorboard and (problem := package_problem()):
+        problems.append(problem)
     problems += _list_problems(run)
+    log = run.config.log_path
+    if is_there(log) and not is_log(log):
+        problems.append(f"--log_name: {log} is there, and is no log. Choose another name.")
     names = {name for node in nodes for name in node.step.own_settings()}
     if "eval_classes" in names:
         wanted = run.config.eval_classes

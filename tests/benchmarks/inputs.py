@@ -92,7 +92,7 @@ def run_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> d
     """
     arguments = [
         f"--voc12_root={root / 'voc'}", f"--out_dir={out_dir}", f"--steps={','.join(steps)}",
-        "--panels=0", "--tags_from=masks", *flags,
+        "--panels=0", "--report=no", "--tags_from=masks", *flags,
     ]  # fmt: skip
     with (
         contextlib.redirect_stdout(io.StringIO()),

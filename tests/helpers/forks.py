@@ -9,13 +9,16 @@ from tests.helpers.tiny import start
 # `fault(*words)` is defined by the test: it prepares a process that is to run `flags`.
 FORKS = """
 import json, os, sys, tempfile
+import accelerate, torch._dynamo, torchvision.models
 import run_sample, step.common.runner, step.common.predict, step.common.panels
 import misc.training, net.cam, net.losses
+from step.graph import all_steps
 from misc.command_line import run_as_program
 from misc.signals import leave_when_stopped
 
 PREPARE
 
+all_steps()  # loads them
 for words, flags in json.loads(sys.argv[1]):
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         child = os.fork()

@@ -39,6 +39,7 @@ TINY_FLAGS = [
     "--num_workers=0",
     "--device=cpu",
     "--panels=0",
+    "--report=no",
 ]
 ARTEFACTS = ("weights", "cam", "cam_vis", "boundary_label", "walk", "sem_seg")
 needs_pydensecrf = pytest.mark.skipif(

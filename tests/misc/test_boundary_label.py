@@ -248,6 +248,16 @@ def test_boundary_needs_more_than_theta_scale_of_both_sides(
     assert set(codes.flat) == {code}
 
 
+@pytest.mark.parametrize(("num_background", "num_foreground"), [(6, 7), (7, 6)])
+def test_a_side_of_theta_scale_is_too_small_for_a_boundary(
+    num_background: int, num_foreground: int
+) -> None:
+    """0.3 of the window and 0.35, which are close enough."""
+    regions = counted(num_background, num_foreground, (2, 10))
+    codes = make_boundary_label(regions, 1, None, window_size=WHOLE)
+    assert set(codes.flat) == {IGNORE}
+
+
 @pytest.mark.parametrize(
     ("num_background", "num_foreground", "code"), [(29, 22, AROUND_FOREGROUND), (36, 29, IGNORE)]
 )
@@ -306,6 +316,16 @@ def test_saliency_is_divided_by_its_own_maximum() -> None:
     assert SALIENCY_EDGE in expected
     faint = saliency * np.float32(3 / 255)
     np.testing.assert_array_equal(make_boundary_label(regions, 1, faint), expected)
+
+
+def test_an_edge_is_faint_or_strong_beside_the_strongest() -> None:
+    """A step of 0.1 of the maximum has the Sobel magnitude 0.4."""
+    regions = np.full((9, 20), UNSURE, np.uint8)
+    saliency = np.zeros((9, 20), np.float32)
+    saliency[:, :10], saliency[:, 10:14], saliency[:, 14:] = 20 / 255, 25 / 255, 50 / 255
+    codes = make_boundary_label(regions, 1, saliency)
+    assert SALIENCY_EDGE not in codes[:, 8:12]
+    assert (codes[:, 13:15] == SALIENCY_EDGE).all()
 
 
 def test_all_black_saliency_means_background_without_nan() -> None:

@@ -34,3 +34,20 @@ def test_masks_are_rescaled_without_new_values() -> None:
     mask = np.array([[0, 255], [7, 0]], dtype=np.uint8)
     doubled = rescale(mask, 2.0, Image.Resampling.NEAREST)
     np.testing.assert_array_equal(doubled, mask.repeat(2, axis=0).repeat(2, axis=1))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.3, 2.0])
+@pytest.mark.parametrize("how", [Image.Resampling.BICUBIC, Image.Resampling.BILINEAR])
+def test_images_are_resized_as_pillow_does(scale: float, how: Image.Resampling) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (11, 17, 3), dtype=np.uint8)
+    size = round(17 * scale), round(11 * scale)
+    expected = np.asarray(Image.fromarray(image).resize(size, how))
+    np.testing.assert_array_equal(rescale(image, scale, how), expected)
+
+
+def test_images_are_resized_bicubically_unless_told_otherwise() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (11, 17, 3), dtype=np.uint8)
+    bicubic = np.asarray(Image.fromarray(image).resize((8, 6), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(rescale(image, 0.5), bicubic)
+    (level,) = image_pyramid(image, (0.5,))
+    np.testing.assert_array_equal(level[0], normalize(bicubic))

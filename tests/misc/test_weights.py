@@ -116,6 +116,17 @@ def test_each_kind_of_misfit_is_named_and_the_network_unchanged() -> None:
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
 
 
+def test_a_weight_under_two_names_must_be_one_weight() -> None:
+    network = small_network()
+    state = dict(small_network().state_dict())
+    state |= {f"module.{key}": value + 1 for key, value in state.items() if key == "1.bias"}
+    with pytest.raises(UserError, match=r"module\.1\.bias differs from 1\.bias, but both are"):
+        load_strictly(network, state, source="some.pth")
+    state["module.1.bias"] = state["1.bias"].clone()
+    load_strictly(network, state, source="some.pth")
+    assert torch.equal(network.state_dict()["1.bias"], state["1.bias"])
+
+
 def test_many_misfits_are_counted() -> None:
     with pytest.raises(UserError, match=r"and 1 more\."):
         load_strictly(small_network(), {}, source="empty.pth")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from misc.transforms import image_pyramid
 from misc.untrusted import safe_load
@@ -16,6 +17,11 @@ from tests.net.recordings import NETWORK_TOLERANCES, relative_error
 # Each class is divided by its own maximum, which magnifies what the network's scale hides: the
 # recording is itself 5.5e-6 away from the same computed in float64, and ours 2.7e-6.
 NORMALISED_TOLERANCE = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +154,13 @@ def test_both_maps_of_a_pair_are_added_in_float32_under_autocast() -> None:
     assert found.dtype == torch.float32
     assert torch.equal(found, maps[0].float() + maps[1].float().flip(-1))
     assert not torch.equal(found, found.bfloat16().float())
+
+
+def test_full_size_maps_are_stretched_over_a_whole_multiple_of_16() -> None:
+    """20 x 25 pixels are cut from 32 x 32, where a multiple of 8 would be 24 x 32."""
+    maps = torch.rand(2, 2, 3)
+    stretched = functional.interpolate(maps[None], (32, 32), mode="bilinear", align_corners=False)
+    cut = stretched[0, :, :20, :25]
+    _, high_res = combine_scales([maps], (20, 25), [1, 2])
+    expected = cut / (cut.amax(dim=(1, 2), keepdim=True) + 1e-5)
+    torch.testing.assert_close(high_res, expected, rtol=0, atol=1e-6)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.given import write_given
 from tests.helpers.pascal import unpack_voc
 from tests.helpers.segmentation import run_seg
 from tests.helpers.tiny import Run
@@ -16,6 +17,12 @@ def segmented(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> R
     done = run_seg(tiny_dataset, tmp_path_factory.mktemp("segmented") / "out", *flags)
     assert done.status == 0, done.stderr
     return done
+
+
+@pytest.fixture(scope="session")
+def given(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of every step, put there by somebody; only look at them."""
+    return write_given(tiny_dataset, tmp_path_factory.mktemp("given") / "all")
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def test_a_record_counts_with_its_own_result_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", '{"seed": 5}'])
 def test_broken_scores_are_the_users_mistake(tmp_path: Path, content: str) -> None:
     (tmp_path / "scores.json").write_text(content)
-    with pytest.raises(UserError, match=r"scores\.json .*Delete it"):
+    with pytest.raises(UserError, match=r"scores\.json .*(Delete it|Move it away)"):
         ScoreFile(tmp_path / "scores.json")
 
 

@@ -90,7 +90,7 @@ def test_without_masks_nothing_is_scored_unless_that_is_asked_for(
     assert "eval_" not in planned.stdout
     assert f"Nothing is scored: {voc} has no folder SegmentationClass" in planned.stderr
     asked = said(run(voc, tmp_path / "out", "--steps=make_cam,eval_cam"))
-    assert "SegmentationClass/2007_000001.png is missing" in asked
+    assert f"(first: 2007_000001): there is no folder {voc}/SegmentationClass." in asked
 
 
 def test_with_some_masks_it_is_told_how_to_go_without_scores(

@@ -9,7 +9,11 @@ from tests.helpers.tiny import run, scores_of
 
 def test_the_plan_tells_how_many_updates_there_will_be(tiny_dataset: Path, tmp_path: Path) -> None:
     planned = run(tiny_dataset, tmp_path, "--bes_num_epoches=40", "--plan")
-    assert "missing  only 4 updates: too few (--preset small)" in planned.stdout
+    assert "missing  4 updates " in planned.stdout
+    assert (
+        "Warning: train_cam has only 4 updates to learn from 8 images; below 60" in planned.stdout
+    )
+    assert "Warning: train_bes" not in planned.stdout
     assert "missing  80 updates " in planned.stdout
 
 
@@ -22,7 +26,8 @@ def test_a_classifier_that_learnt_nothing_is_named(tiny_dataset: Path, tmp_path:
     assert result["loss"] > result["chance_loss"]
     assert "AT CHANCE LEVEL: loss" in finished.stdout
     assert "train_cam: 4 updates, 4 images each" in finished.stderr
-    assert "train_cam: with fewer than 60 updates expect little" in finished.stderr
+    (warning,) = result["warnings"]
+    assert "below 60 expect little. --preset small takes more" in warning
     assert "train_cam: the classifier is at chance level: it names" in finished.stderr
     assert "--cam_num_epoches" in finished.stderr
 

@@ -223,6 +223,19 @@ def test_words_that_cannot_be_meant_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("make", [lambda path: path.write_text("mine\n"), os.mkfifo])
+def test_a_file_of_the_users_is_no_log(
+    tiny_dataset: Path, tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "notes.log")
+    refused = run(tiny_dataset, tmp_path / "out", f"--log_name={tmp_path}/notes")
+    assert refused.status == 2
+    assert f"--log_name: {tmp_path}/notes.log is there, and is no log." in refused.stderr
+    assert not (tmp_path / "notes.log").is_file() or (
+        (tmp_path / "notes.log").read_text() == "mine\n"
+    )
+
+
 def test_the_largest_seed_trains(tiny_dataset: Path, tmp_path: Path) -> None:
     done = run(
         tiny_dataset, tmp_path / "out", "--steps=train_cam", "--cam_num_epoches=1",

@@ -28,6 +28,7 @@ from tests.helpers.segmentation import (
     weights_of,
 )
 from tests.helpers.tiny import Run, arguments, copy_dataset, copy_run, run_of, start, states
+from tests.helpers.trainings import about_to_train
 from tests.net.test_segmentation_init import caffe_state, irn_state
 
 ONE_SEED = "--seg_seeds=0"
@@ -516,3 +517,24 @@ def test_the_defaults_are_the_protocols() -> None:
     assert (config.seg_learning_rate, config.seg_weight_decay) == (2.5e-4, 5e-4)
     assert (config.seg_momentum, config.seg_balanced) == (0.9, False)
     assert (config.seg_test_flip, config.seg_crf, config.make_seg_split) == (False, True, "val")
+
+
+def test_of_equal_scores_the_earliest_weights_are_the_best(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--steps=train_seg", *SEG_FLAGS)
+    it = about_to_train(monkeypatch, tiny_dataset, tmp_path / "out", *flags)
+    scores = iter([0.5, 0.7, 0.7, 0.6])
+    monkeypatch.setattr("step.train_seg.val_miou", lambda *_args, **_options: next(scores))
+    bias = it.network.get_parameter("aspp.c0.bias")
+    assert it.after_update is not None
+    for updates in (2, 4, 6, 8):
+        bias.data.fill_(updates)
+        it.after_update(updates)
+    folder = tmp_path / "out" / "weights" / "seg.pth.new"
+    best = torch.load(folder / "seg_best.pth", weights_only=True)
+    assert best["aspp.c0.bias"].eq(4).all()
+    notes = json.loads((folder / "seg.pth.notes.json").read_text())
+    assert notes["best"] == {"updates": 4, "miou": 0.7}
+    assert [each["updates"] for each in notes["validation"]] == [2, 4, 6, 8]
+    assert notes["updates"] == 8

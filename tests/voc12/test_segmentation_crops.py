@@ -4,6 +4,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from misc.errors import UserError
 from misc.images import write_palette_png
@@ -21,7 +22,7 @@ def dataset(tmp_path: Path) -> VocDataset:
         (root / folder).mkdir(parents=True)
     for index, image_id in enumerate(("a", "b")):
         mask = np.full((20, 30), index, np.uint8)
-        mask[4:16, 6:24] = 2
+        mask[4:16, 6:18] = 2
         mask[0] = 255
         image = np.stack([mask, np.zeros_like(mask), np.full_like(mask, 9)], axis=-1)
         iio.imwrite(root / "JPEGImages" / f"{image_id}.png", image)
@@ -61,7 +62,7 @@ def test_around_small_images_nothing_is_learnt(dataset: VocDataset) -> None:
     outside[top:bottom, left:right] = False
     assert (bottom - top, right - left) == (20, 30)
     assert sample["mask"][outside].eq(255).all()
-    assert sample["mask"].eq(2).sum() == 12 * 18
+    assert sample["mask"].eq(2).sum() == 12 * 12
 
 
 def test_a_draw_is_always_the_same_crop(dataset: VocDataset) -> None:
@@ -85,3 +86,25 @@ def test_masks_after_the_crf_come_first_and_kinds_are_not_mixed(tmp_path: Path) 
     assert mask_paths(tmp_path, ["a", "b"]) == {i: tmp_path / f"{i}.png" for i in ("a", "b")}
     with pytest.raises(UserError, match=r"lacks the masks of 1 image \(.*c\.png\)"):
         mask_paths(tmp_path, ["a", "b", "c"])
+
+
+def test_images_are_rescaled_bilinearly_and_masks_keep_their_ids(dataset: VocDataset) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    iio.imwrite(dataset.image_path("a"), noise)
+    sample = crops_of(dataset, 48, (1.5,))[0, 0]
+    top, bottom, left, right = sample["box"].tolist()
+    image = sample["image"][:, top:bottom, left:right].permute(1, 2, 0).numpy()
+    expected = np.asarray(Image.fromarray(noise).resize((45, 30), Image.Resampling.BILINEAR))
+    assert any(np.array_equal(image, each) for each in (expected, expected[:, ::-1]))
+    assert set(sample["mask"].unique().tolist()) == {0, 2, 255}
+
+
+def test_every_seed_has_its_own_crops(dataset: VocDataset) -> None:
+    of_seed = [
+        SegmentationCrops(dataset, ["a", "b"], dataset.mask_path, 9, (0.5, 1.0, 1.5), seed)
+        for seed in (4, 5)
+    ]
+    for name in ("image", "box", "mask"):
+        drawn = [[crops[epoch, 0][name] for epoch in range(8)] for crops in of_seed]
+        same = [torch.equal(one, other) for one, other in zip(*drawn, strict=True)]
+        assert name == "box" or not all(same), name

@@ -164,6 +164,15 @@ def test_files_of_somebody_else_are_neither_taken_nor_deleted(
     assert folder_bytes(target) == {name: b"of another set"}
 
 
+@pytest.mark.parametrize("flag", ["--list", "--sizes"])
+def test_a_pipe_is_refused_instead_of_waited_for(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, flag: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reason = f"{tmp_path}/pipe cannot be read: it is not a regular file."
+    refused(caplog, reason, source, tmp_path / "out", flag, str(tmp_path / "pipe"))
+
+
 def test_sizes_list_and_tags(source: Path, tmp_path: Path) -> None:
     sizes, chosen, tags = (tmp_path / name for name in ("sizes.txt", "list.txt", "tags.npy"))
     sizes.write_text("".join(f"{i} {SIZE[0]} {SIZE[1]}\n" for i in IDS), encoding="utf-8")

@@ -1,6 +1,7 @@
 """The dense CRF against recorded outputs and small truths, with both backends."""
 
 import importlib.util
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -267,3 +268,20 @@ def test_only_the_torch_backend_has_threads_and_goes_with_the_networks(backend: 
     gpu = torch.device("cuda")
     assert crf_has_threads(backend) == (backend == "torch")
     assert crf_device(backend, gpu) == (gpu if backend == "torch" else torch.device("cpu"))
+
+
+def test_the_numbers_are_the_published_ones() -> None:
+    """xy and weight of the smooth kernel; xy, rgb and weight of the other; iterations."""
+    assert astuple(SEED_CRF) == (3, 3, 50, 5, 10, 10)
+    assert astuple(MASK_CRF) == (3, 3, 20, 5, 10, 10)
+    assert astuple(DEEPLAB_CRF) == (1, 3, 67, 3, 4, 10)
+
+
+def test_a_probability_of_zero_counts_as_one_in_a_hundred_thousand(
+    image: np.ndarray, backend: str
+) -> None:
+    certain = np.zeros((2, 12, 17), np.float32)
+    certain[0] = 1
+    crf = DenseCrf(image, CrfParams(iterations=0), backend=backend)
+    marginals = crf.from_probabilities(certain)
+    np.testing.assert_allclose(marginals[1], 1e-5 / (1 + 1e-5), rtol=1e-3)

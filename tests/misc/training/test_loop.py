@@ -168,6 +168,22 @@ def test_training_lowers_the_loss_and_says_so(runtime: Runtime, checkpoints: Che
     assert loss < 0.5 * losses[0]
 
 
+def test_each_update_is_that_of_its_own_batch(runtime: Runtime, checkpoints: Checkpoints) -> None:
+    """As by hand: no gradient of an earlier batch is in it."""
+    trained, by_hand, plan = network(), network(), BatchPlan(6, 2, 2, 5)
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+    learning = Learning(trained, optimizer, Points(), plan, square_loss)
+    train(runtime, learning, checkpoints, desc="test")
+    for step in range(plan.num_steps):
+        x = torch.stack([Points()[draw]["x"] for draw in plan.draws(step)])
+        gradients = torch.autograd.grad(square_loss(by_hand, {"x": x}), [*by_hand.parameters()])
+        with torch.no_grad():
+            for parameter, gradient in zip(by_hand.parameters(), gradients, strict=True):
+                parameter.sub_(0.1 * gradient)
+    for one, other in zip(trained.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_batches_are_those_of_the_plan(runtime: Runtime, checkpoints: Checkpoints) -> None:
     seen = []
 
@@ -225,6 +241,7 @@ def test_checkpoints_go_by_time(
     assert saved == [3, 6, 9]
 
 
+@pytest.mark.usefixtures("stop_signals_heeded")
 @pytest.mark.parametrize(
     ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 )
@@ -254,6 +271,7 @@ def test_a_signal_is_obeyed_after_the_update_which_is_kept(
     assert f"fit: resuming at step {kept} of 10" in caplog.text
 
 
+@pytest.mark.usefixtures("stop_signals_heeded")
 def test_a_signal_at_the_last_step_is_told_to_the_caller(
     runtime: Runtime, checkpoints: Checkpoints
 ) -> None:
@@ -267,6 +285,7 @@ def test_a_signal_at_the_last_step_is_told_to_the_caller(
         trained.stop.obey()
 
 
+@pytest.mark.usefixtures("stop_signals_heeded")
 def test_a_second_signal_is_obeyed_at_once(runtime: Runtime, checkpoints: Checkpoints) -> None:
     def ask_twice() -> Tensor:
         os.kill(os.getpid(), signal.SIGINT)

@@ -7,6 +7,7 @@ import pytest
 
 from misc.errors import UserError
 from misc.untrusted import TORCH_MAGIC, TORCH_PROTOCOL, safe_load
+from misc.untrusted.names import NAMES, STORAGE_NAMES
 from tests.helpers.pickles import F4, array_pickle, as_npy, boxed_pickle
 
 # A tuple in a tuple in a tuple: comparing and showing it recurse in C.
@@ -65,3 +66,38 @@ def test_an_array_of_an_endless_type_is_refused(tmp_path: Path, name: str) -> No
     dtype = F4.replace(b"X\x02\x00\x00\x00f4", ENDLESS[name])
     path.write_bytes(as_npy(array_pickle(b"K\x01\x85", dtype, b"C\x04\x00\x00\x80?")))
     refused(path, "array of type (tuple|list)")
+
+
+def test_what_a_pickle_may_ask_for_is_these_names_and_no_other() -> None:
+    """Each new one is a decision: what it makes must execute nothing that a file says."""
+    calls = {key: name.make for key, name in NAMES.items()}
+    assert {
+        ".".join(key): None if make is None else make.__name__ for key, make in calls.items()
+    } == {
+        "numpy.ndarray": None,
+        "numpy.dtype": "DTypeDraft",
+        "numpy.core.multiarray._reconstruct": "_make_array",
+        "numpy._core.multiarray._reconstruct": "_make_array",
+        "numpy.core.multiarray.scalar": "_make_scalar",
+        "numpy._core.multiarray.scalar": "_make_scalar",
+        "numpy.core.numeric._frombuffer": "_array_from_buffer",
+        "numpy._core.numeric._frombuffer": "_array_from_buffer",
+        "_codecs.encode": "_encode",
+        "__builtin__.bytes": "<lambda>",
+        "builtins.bytes": "<lambda>",
+        "collections.OrderedDict": "<lambda>",
+        "torch._utils._rebuild_tensor_v2": "_make_tensor",
+        "torch.storage._load_from_bytes": "_read_storage",
+    }
+    for key, make in calls.items():
+        assert make is None or make.__module__ == "misc.untrusted.names", key
+    made = {key: make() for key, make in calls.items() if make and make.__name__ == "<lambda>"}
+    assert made == {
+        ("__builtin__", "bytes"): b"",
+        ("builtins", "bytes"): b"",
+        ("collections", "OrderedDict"): {},
+    }
+    kinds = ("Double", "Float", "Half", "Long", "Int", "Short", "Char", "Byte", "Bool")
+    assert {(key, name.make) for key, name in STORAGE_NAMES.items()} == {
+        ((module, f"{kind}Storage"), None) for module in ("torch", "torch.cuda") for kind in kinds
+    }

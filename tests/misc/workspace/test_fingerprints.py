@@ -69,7 +69,9 @@ def test_a_changed_file_is_read_again_and_a_copy_is_none(
     write(path, "two")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert FileFingerprints(memory).of(path) != before
-    before_two = FileFingerprints(memory).of(path)
+    of_two = FileFingerprints(memory)
+    before_two = of_two.of(path)
+    of_two.save()
     status = path.stat()
     write(path, "six")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as `cp -p` does

@@ -58,7 +58,7 @@ def test_what_is_no_record_is_named(tmp_path: Path, content: str) -> None:
 
 def test_every_setting_and_input_that_differs_is_named() -> None:
     x, y = Identity("x"), Identity("y")
-    earlier = Record({"beta": 7.0, "gone": 1, "same": 2}, {"images": x, "same": x})
+    earlier = Record({"beta": 7.0, "gone": 1, "same": 2}, {"images": x, "same": x, "old": x})
     now = Record(
         {"beta": 5.0, "new": [1.0, 0.5], "same": 2, "on": True}, {"images": y, "same": x, "maps": y}
     )
@@ -67,7 +67,7 @@ def test_every_setting_and_input_that_differs_is_named() -> None:
         "--beta was 7, is 5", "--gone was 1, is unset", "--new was unset, is 1,0.5",
         "--on was unset, is yes",
     ]  # fmt: skip
-    assert inputs == ["images", "maps"]
+    assert inputs == ["images", "maps", "old"]
     assert not now.is_made_like(earlier)
     assert now.is_made_like(Record(now.settings, now.inputs, {"other": "images"}))
 

@@ -85,3 +85,16 @@ def test_the_digest_of_content_does_not_know_name_or_time(tmp_path: Path) -> Non
         (tmp_path / name).write_bytes(content)
     assert content_digest(tmp_path / "one") == content_digest(tmp_path / "other")
     assert content_digest(tmp_path / "one") != content_digest(tmp_path / "third")
+
+
+def test_a_byte_far_into_a_file_changes_its_digest(tmp_path: Path) -> None:
+    """It is read in blocks of 4 MiB, and all of them count."""
+    content = bytearray(6 << 20)
+    found = set()
+    for place in (None, 0, 4 << 20, 5 << 20, (6 << 20) - 1):
+        changed = content.copy()
+        if place is not None:
+            changed[place] = 1
+        (tmp_path / "large").write_bytes(changed)
+        found.add(content_digest(tmp_path / "large"))
+    assert len(found) == 5

@@ -56,9 +56,9 @@ def test_an_activation_of_the_threshold_counts_but_not_one_of_zero() -> None:
 
 
 def test_soft_saliency_competes_with_the_activation() -> None:
-    cam = one_row([0.6, 0.4, 0.25, 0.0])
-    masks = label(cam, [0.5, 0.5, 0.75, 0.0], act_thres=0, sal_thres=0)
-    assert masks == [3, 255, 255, 0]  # 0.25 against 1 - 0.75 is a tie: background
+    cam = one_row([0.6, 0.4, 0.25, 0.0, 0.3])
+    masks = label(cam, [0.5, 0.5, 0.75, 0.0, 0.8], act_thres=0, sal_thres=0)
+    assert masks == [3, 255, 255, 0, 3]  # 0.25 against 1 - 0.75 is a tie: background
 
 
 def test_ties_of_soft_saliency_are_those_of_float32() -> None:
