@@ -109,7 +109,7 @@ def folder(path: str) -> Damage:
 
     def damage(here: Path) -> None:
         _clear(here / path)
-        (here / path).mkdir()
+        (here / path).mkdir(parents=True)
 
     return damage
 

@@ -34,6 +34,7 @@ PROBES = (
     bad("--checkpoint_every nan"),
     bad("--checkpoint_every soon", "invalid float"),
     bad("--panels -1"),
+    bad("--tensorboard maybe", "neither yes nor no"),
     bad("--preset voc07", "invalid choice"),
     bad("--saliency yes", "invalid choice"),
     bad("--sal_bg_thres 1.5", "between 0 and 1"),
@@ -167,7 +168,7 @@ PROBES = (
     probe("--sem_seg_out_dir among the exact masks", nothing, "--sem_seg_out_dir voc/SegmentationClass", REFUSED, "--sem_seg_out_dir", "dataset"),
     probe("--log_name is a folder", folder("logs.log"), "--steps make_cam --cam_out_dir new --log_name logs", REFUSED, "logs.log"),
     probe("--log_name below a file", nothing, "--steps make_cam --cam_out_dir new --log_name tags.csv/log", REFUSED, "tags.csv"),
-    probe("--log_name over a photograph's name", text("mine.log", "my notes\n"), "--steps eval_cam --log_name mine", DONE, "eval_cam"),
+    probe("--log_name of a file of yours", text("mine.log", "my notes\n"), "--steps eval_cam --log_name mine", REFUSED, "mine.log"),
     probe("--bes_backbone cam with CAMs of others", nothing, f"--cam_out_dir cams/irn {NEW}", REFUSED, "--cam_weights_name", "--bes_backbone cam"),
     # Settings that changed after the run
     probe("--beta changed after the run", nothing, "--beta 7", REFUSED, "--beta was 5, is 7", "--overwrite"),

@@ -28,6 +28,7 @@ JSON = "coco/instances_train2014.json"
 COCO = f"--annotations {JSON} --images coco/train2014 --out new --num_workers 0"
 CONVERT = "convert cams/irn new --to irn --num_workers 0"
 SCORE = "theirs --data_root voc --split few --num_workers 0"
+REPORT = "out/report/report.json"
 COMPARE = "theirs masks --data_root voc --split few --num_workers 0"
 MASK_FILES = "logits new --num_workers 0"
 
@@ -149,4 +150,14 @@ PROBES = (
     of("step.compare", "no resamples", nothing, f"{COMPARE} --resamples 0", REFUSED, "--resamples"),
     of("step.compare", "a negative seed", nothing, f"{COMPARE} --seed -1", REFUSED, "--seed"),
     of("step.compare", "--to is a file", nothing, f"{COMPARE} --to tags.csv", REFUSED, "tags.csv"),
+    # step.report
+    of("step.report", "no folder", nothing, "nowhere out --to new", REFUSED, "nowhere"),
+    of("step.report", "a folder without a run", nothing, "coco out --to new", REFUSED, "coco"),
+    of("step.report", "one run alone", nothing, "out --to new", REFUSED, "at least two runs"),
+    of("step.report", "a report empty", empty(REPORT), "out out_seg --to new", REFUSED, REPORT),
+    of("step.report", "a report that is a list", text(REPORT, "[]"), "out out_seg --to new", REFUSED, REPORT),
+    of("step.report", "a report of nothing", text(REPORT, "{}"), "out out_seg --to new", REFUSED, REPORT),
+    of("step.report", "a report nested without end", text(REPORT, "[" * 100000), "out out_seg --to new", REFUSED, REPORT),
+    of("step.report", "a report that is a pipe", fifo(REPORT), "out out_seg --to new", REFUSED, REPORT),
+    of("step.report", "a report that is a folder", folder(REPORT), "out out_seg --to new", REFUSED, "out"),
 )
