@@ -448,8 +448,10 @@ def run_nodes(
             if places := _places(run, runner.nodes):
                 sys.stdout.write(f"\n{places}\n")
     finally:
-        runner.write_end()
-        runner.unlock()
+        try:
+            runner.write_end()
+        finally:
+            runner.unlock()
 
 
 def _write_panels(run: Run, nodes: Iterable[Node]) -> None:

@@ -1,6 +1,5 @@
 """How the command-line tools end: with a status, a message instead of a traceback, what to type."""
 
-import argparse
 import atexit
 import errno
 import logging
@@ -19,14 +18,6 @@ logger = logging.getLogger(__name__)
 
 USER_MISTAKE = 2
 SHOWN_PROBLEMS = 20
-MOST_SEED = 2**63 - 1  # of torch's and numpy's generators
-
-
-def parse_seed(text: str) -> int:
-    """A seed from its text."""
-    if not text.isdecimal() or int(text) > MOST_SEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
-    return int(text)
 
 
 def raise_problems(problems: Sequence[str], count: int, what: str) -> None:

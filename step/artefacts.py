@@ -38,13 +38,10 @@ from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Colours, Drawer, ImageFiles, Source, Tile, Weights
 from voc12.decoded import (
     BLACK,
-    CUT_OFF,
-    ROTATED,
-    cut_off_note,
     look_at_mask,
     look_at_photograph,
     look_at_saliency,
-    rotated_note,
+    notes_on_photographs,
 )
 from voc12.files import CRF_SUFFIX, VocDataset
 from voc12.image_labels import few_classes_note, no_classes_problem
@@ -86,15 +83,8 @@ class Photographs(Source):
 
     def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
         """Photographs that viewers rotate, and those that seem to be cut off."""
-        _, notes = self._look(run, ids)
-        odd = {
-            word: [i for i, note in notes.items() if word in note] for word in (ROTATED, CUT_OFF)
-        }
-        told = [
-            rotated_note(odd[ROTATED], len(ids)) if odd[ROTATED] else "",
-            cut_off_note(odd[CUT_OFF], len(ids)) if odd[CUT_OFF] else "",
-        ]
-        return [text for text in told if text]
+        _, looks = self._look(run, ids)
+        return notes_on_photographs(looks)
 
     def _look(self, run: "Run", ids: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         """What is wrong with these photographs, and what is worth knowing of the others."""

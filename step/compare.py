@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from misc.command_line import exit_status, parse_seed, run_as_program
+from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.metrics import interval, miou_of_counts, resampled_mious
+from misc.seeds import parse_seed
 from misc.workspace import write_json
 from step.benchmark.plots import Interval, write_class_bars, write_intervals
 from step.common.cards import NOT_STATED, Card, read_card

@@ -1,6 +1,5 @@
 """Archives of the segmentation network's masks for PASCAL's server."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,6 @@ from voc12.submission import is_submission, submission_suffix, write_submission
 
 if TYPE_CHECKING:
     from step.run import Run
-
-logger = logging.getLogger(__name__)
 
 
 class MakeSubmission(ScoringStep):
@@ -47,12 +44,16 @@ class MakeSubmission(ScoringStep):
             if path.exists() and not is_submission(path)
         ]
 
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Masks of images that the server does not ask for."""
+        split, path = run.setting("make_seg_split"), run.setting("voc_submission")
+        is_test = Path(split).stem == "test"
+        told = [] if is_test else [f"{path} has masks of {split}, not of test."]
+        return super().warnings(run, ids) + told
+
     def make(self, work: Work, *, voc_submission: Path) -> dict[str, Any]:
         """Write an archive of each variant's final masks."""
         run = work.run
-        split = run.setting("make_seg_split")
-        if Path(split).stem != "test":
-            logger.warning("%s has masks of %s, not of test", voc_submission, split)
         written, dataset = [], run.dataset
 
         def size_of(image_id: str) -> tuple[int, int]:

@@ -137,6 +137,15 @@ class TrainSeg(TrainingStep):
             )
         return problems
 
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Those of every training, and that there is nothing to find the best weights by."""
+        told = super().warnings(run, ids)
+        if run.setting("seg_val_every") and not run.val_ids:
+            told.append(
+                f"{self.name}: there is no list {run.config.val_list}, so no best weights are kept."
+            )
+        return told
+
     def updates(self, run: "Run", num_images: int) -> int:
         return run.setting("seg_iters")
 
@@ -187,10 +196,6 @@ class TrainSeg(TrainingStep):
         scores_val = bool(seg_val_every and run.val_ids)
         if not scores_val:
             validation.forget_best()
-        if seg_val_every and not run.val_ids:
-            logger.warning(
-                "train_seg: there is no list %s, so no best weights are kept", run.config.val_list
-            )
 
         def share_of_loss(module: "nn.Module", batch: "Batch") -> "Tensor":
             logits = module(normalize_crops(batch["image"], batch["box"]))

@@ -14,7 +14,8 @@ from tests.helpers.paths import ROOT
 
 FOLDERS = ("misc", "net", "voc12", "step")
 LEAVES = {
-    "misc.errors", "misc.log", "misc.codes", "misc.csr", "misc.signals", "misc.streams",
+    "misc.errors", "misc.log", "misc.codes", "misc.csr", "misc.seeds", "misc.signals",
+    "misc.streams",
 }  # fmt: skip
 ROOMS = {"misc.untrusted", "misc.images", "misc.metrics", "misc.workspace", "misc.runtime"}
 # What a module may import of ours, besides its own package: the longest prefix of its name counts.

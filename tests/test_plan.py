@@ -455,7 +455,7 @@ def test_changed_tags_and_class_names_are_noticed(own_dataset: Path, tmp_path: P
     renamed = [*VOC_CLASSES[:-1], "screen"]
     (own_dataset / "classes.txt").write_text("\n".join(renamed))
     rows = planned(own_dataset, out_dir, steps)
-    assert rows["make_cam"][:2] == ["stale", "the tags changed"]
+    assert rows["make_cam"][:2] == ["stale", "the class names changed"]
     assert rows["eval_cam"][0] == "stale"
 
 

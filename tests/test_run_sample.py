@@ -92,7 +92,8 @@ def test_steps_runs_just_those_named_in_the_order_of_the_pipeline() -> None:
     assert names("--steps", "eval_sem_seg,make_sem_seg") == ["make_sem_seg", "eval_sem_seg"]
     steps = ["--steps", "make_cam,eval_cam"]
     assert names(*steps, "--make_cam_pass", "no") == ["eval_cam"]
-    assert names("--steps", "make_cam", "--make_cam_pass", "no") == []
+    with pytest.raises(UserError, match="--steps make_cam asks for what --make_cam_pass no"):
+        names("--steps", "make_cam", "--make_cam_pass", "no")
 
 
 def test_a_step_that_only_runs_with_another_has_no_flag() -> None:

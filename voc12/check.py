@@ -28,7 +28,7 @@ from misc.log import progress
 from misc.runtime import WorkerPool, available_cpus
 from misc.saliency import normalize_by_max, read_saliency
 from voc12.classes import VOC_CLASSES, read_class_names
-from voc12.decoded import CUT_OFF, ROTATED, cut_off_note, look_at_photograph, rotated_note
+from voc12.decoded import look_at_photograph, notes_on_photographs
 from voc12.files import IMAGE_SUFFIXES, VocDataset
 from voc12.image_labels import class_ids_of, find_tags_source, no_classes_problem, read_tags
 from voc12.lists import TRAIN_AUG, VAL, check_ids, is_voc12, split_ids, val_ids_if_any
@@ -215,9 +215,7 @@ def check_dataset(
     masks = MaskFiles.of(dataset, ids)
     looks = _look(dataset, sound, masks, num_workers)
     report.problems += _undecodable(IMAGE, looks, ids)
-    for word, note in ((ROTATED, rotated_note), (CUT_OFF, cut_off_note)):
-        if odd := [look.image_id for look in looks if word in look.note]:
-            report.notes.append(note(odd, len(looks)))
+    report.notes += notes_on_photographs({look.image_id: look.note for look in looks})
     _check_saliency(report, dataset, lists[TRAIN_AUG], looks, tags)
     _check_masks(report, dataset, lists[TRAIN], masks, looks, tags)
     report.problems = list(dict.fromkeys(report.problems))

@@ -1,6 +1,6 @@
 """What only decoding a dataset's pictures shows: damage, unknown classes, what is worth knowing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,16 +75,23 @@ def look_at_mask(path: Path, num_classes: int) -> str:
     return ""
 
 
-def rotated_note(ids: Sequence[str], number: int) -> str:
-    """What to say of the rotated photographs `ids` among a number of them."""
+def notes_on_photographs(looks: Mapping[str, str]) -> list[str]:
+    """What to say of photographs, given image id -> what `look_at_photograph` said of it."""
+    told = []
+    for word, note in ((ROTATED, _rotated_note), (CUT_OFF, _cut_off_note)):
+        if odd := [image_id for image_id, look in looks.items() if word in look]:
+            told.append(note(odd, len(looks)))
+    return told
+
+
+def _rotated_note(ids: Sequence[str], number: int) -> str:
     return (
         f"Viewers rotate {some_images(ids)} of {number}, as the EXIF data say. No step does: "
         "saliency maps and masks must be as the pixels are stored."
     )
 
 
-def cut_off_note(ids: Sequence[str], number: int) -> str:
-    """What to say of the photographs `ids` among a number of them that are cut off."""
+def _cut_off_note(ids: Sequence[str], number: int) -> str:
     return (
         f"{some_images(ids)} of {number} end in the gray that stands for missing parts of a JPEG. "
         "Look at them, and replace those that are cut off."

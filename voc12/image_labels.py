@@ -25,14 +25,11 @@ from voc12.text import is_there, read_regular
 logger = logging.getLogger(__name__)
 
 XML_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
-
-
 NO_TAGS_REMEDY = (
     f"Put XML files there, put a {TAGS_FILE} into the dataset, or pass --tags_from masks or "
     "--tags_from FILE.npy."
 )
-
-FEW = 10  # one image in so many without a class is worth a word
+ONE_IN = 10  # images without a class are worth a word
 
 
 class NoTagsError(UserError):
@@ -220,7 +217,7 @@ def _tags_from_file(
 def few_classes_note(tags: Mapping[str, np.ndarray], ids: Sequence[str]) -> str:
     """What to say if a tenth of the images `ids` or more have no class; "" if fewer have none."""
     empty = [image_id for image_id in ids if not tags[image_id].any()]
-    if not empty or len(empty) * FEW < len(ids):
+    if not empty or len(empty) * ONE_IN < len(ids):
         return ""
     return (
         f"{some_images(empty)} of {len(ids)} have no class: they count as background everywhere. "

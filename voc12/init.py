@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.command_line import exit_status, parse_seed, run_as_program, this_python
+from misc.command_line import exit_status, run_as_program, this_python
 from misc.errors import UserError, some_images
+from misc.seeds import parse_seed
 from misc.workspace import atomic_write
 from voc12.classes import is_background
 from voc12.files import VocDataset

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
+from misc.seeds import MOST_SEED
+
 TRUE_WORDS = ("true", "yes", "1", "on")
 FALSE_WORDS = ("false", "no", "0", "off")
 
-MOST_SEED = 2**63 - 1  # of torch's and numpy's generators
 LONGEST_PART = 255  # bytes of a name that file systems take
 LONG = 8  # values that a default of the help may list
 MOST_NUMBERS = 1000  # in one list: 0:1:1000000000 would fill the memory

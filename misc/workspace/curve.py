@@ -1,12 +1,14 @@
 """The course of a training as CSV: readable while it runs, and whole after any stop."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from misc.workspace.whole_files import atomic_write
 
 CURVE_HEADER = "update,epoch,loss,learning_rate"
+ROW = re.compile(rb"(?P<update>\d{1,18}),\d+,[^,]+,[^,]+")
 AddRow = Callable[[int, int, float, float], None]
 
 
@@ -25,13 +27,15 @@ class TrainingCurve:
     def growing(self, updates: int) -> Iterator[AddRow]:
         """Begin the file, or keep of it what belongs to the first so many updates.
 
-        What came after the checkpoint that a training resumes from comes again.
+        What came after the checkpoint that a training resumes from comes again. What is no row is
+        left out.
 
         Yields:
             what adds a row.
         """
         lines = self.path.read_bytes().split(b"\n")[1:-1] if self.path.exists() else []
-        kept = [line for line in lines if int(line.split(b",")[0]) <= updates]
+        rows = filter(None, map(ROW.fullmatch, lines))
+        kept = [row[0] for row in rows if int(row["update"]) <= updates]
         with atomic_write(self.path) as file:
             file.write(b"\n".join([CURVE_HEADER.encode(), *kept, b""]))
         with open(self.path, "ab", buffering=0) as growing:

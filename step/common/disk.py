@@ -66,7 +66,7 @@ class DiskUse:
 
 
 def permission_problems(node: Node) -> list[str]:
-    """Folders that a step would write into and must not."""
+    """Folders that a step would write into and may not."""
     problems = []
     for artefact in node.step.written(node.run):
         path = artefact.path(node.run)
@@ -74,7 +74,7 @@ def permission_problems(node: Node) -> list[str]:
         existing = _nearest(folder)
         if existing.is_dir() and not os.access(existing, os.W_OK | os.X_OK):
             problems.append(
-                f"--{artefact.flag} {path}: {existing} must not be written into. Change its "
+                f"--{artefact.flag} {path}: {existing} cannot be written into. Change its "
                 "permissions, or choose another place."
             )
     return problems

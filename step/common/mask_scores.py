@@ -1,7 +1,6 @@
 """Any folder of masks against the exact ones: what `step.score` and `step.compare` share."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from misc.images import read_mask
 from misc.log import progress
 from misc.metrics import BOUNDARY_TOLERANCE, ConfusionMatrix, boundary_f
 from misc.runtime import WorkerPool, available_cpus
+from misc.workspace import read_json
 from step.common.scores import IMAGES_A_TASK, by_name, chunks, naming, percent, scores_to_json
 from voc12.classes import class_indices
 from voc12.files import CRF_SUFFIX, VocDataset, mask_paths
@@ -61,8 +61,8 @@ def demand_own_results(folder: Path | None, names: Sequence[str], keys: set[str]
     if not there:
         return
     try:
-        content = json.loads(there[0].read_bytes()) if there[0].name == names[0] else None
-    except (ValueError, OSError):
+        content = read_json(there[0]) if there[0].name == names[0] else None
+    except (UserError, OSError):
         content = None
     if not (isinstance(content, dict) and keys <= content.keys()):
         raise UserError(f"{there[0]} is there, and was not written here. Choose another --to.")

@@ -326,7 +326,8 @@ class Plan:
         header = ["step", "state", "why", "images to do"]
         rows = table(header, [row.cells() for row in self.rows], width=100)
         warnings = dict.fromkeys(text for row in self.rows for text in row.warnings)
-        return "\n".join([rows, *(f"Warning: {text}" for text in warnings)])
+        told = "\n".join(f"Warning: {text}" for text in warnings)
+        return "\n\n".join(filter(None, (rows, told)))
 
     def objections(self) -> str:
         """Why the plan cannot or must not be carried out, and what to do; "" if it can."""

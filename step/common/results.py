@@ -3,18 +3,18 @@
 import functools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from misc.cam_files import CamFolder, Cams, class_id_of, compare_with_tags, read_cams
 from misc.errors import UserError, some_images
 from misc.images import image_size
 from misc.workspace import Identity, Record, digest
 from step.common.checks import look_at_files, misfits, problems_of, shorten
-from step.common.plugged import code_problems, code_warnings
+from step.common.plugged import Codes, code_problems, code_warnings
 from voc12.picture_sizes import IMAGE, PictureSizes, sizes_of
 
 if TYPE_CHECKING:
@@ -182,9 +182,7 @@ class ImagesMade(Made):
         ]
         if problems or self.artefact.codes is None:
             return problems
-        folder, codes = self.folder, self.artefact.codes(self.run)
-        files = {i: [folder.file(i, suffix) for suffix in folder.suffixes] for i in ids}
-        return code_problems(self.run, files, self.contents(ids), codes, folder.flag)
+        return code_problems(self.run, *self._as_codes(ids, self.artefact.codes))
 
     def warnings(self, ids: Sequence[str]) -> list[str]:
         """What is odd about files that somebody put there for these images, but may be meant."""
@@ -196,9 +194,12 @@ class ImagesMade(Made):
     def _oddities(self, ids: Sequence[str]) -> list[str]:
         if self.artefact.codes is None:
             return []
-        folder, codes = self.folder, self.artefact.codes(self.run)
-        files = {i: [folder.file(i, suffix) for suffix in folder.suffixes] for i in ids}
-        return code_warnings(self.run, files, self.contents(ids), codes, folder.flag)
+        return code_warnings(self.run, *self._as_codes(ids, self.artefact.codes))
+
+    def _as_codes(self, ids: Sequence[str], codes_of: Callable[["Run"], Codes]) -> tuple[Any, ...]:
+        """What `code_problems` wants to know of the files."""
+        files = {i: [self.folder.file(i, suffix) for suffix in self.folder.suffixes] for i in ids}
+        return files, self.contents(ids), codes_of(self.run), self.folder.flag
 
 
 def _without(ids: Sequence[str], left_out: Sequence[str]) -> list[str]:

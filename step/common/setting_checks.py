@@ -54,7 +54,7 @@ def setting_problems(run: Run, nodes: Sequence[Node]) -> list[str]:
         problems += [f"--eval_classes: {problem}" for problem in classes]
     if "crf" in names:
         problems += _crf_problems(run)
-    return problems + _list_problems(run)
+    return problems
 
 
 def _list_problems(run: Run) -> list[str]:

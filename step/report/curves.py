@@ -77,7 +77,7 @@ def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[float | N
             lines = file.read().decode().splitlines()
         rows = [row for row in csv.DictReader(lines) if None not in row.values()]
         step = max(1, math.ceil(len(rows) / KEPT_POINTS))
-        kept = rows[step - 1 :: step]
+        kept = rows[(len(rows) - 1) % step :: step]  # the last one is among them
         return {name: [_number(row[name]) for row in kept] for name in names}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{path} holds no curve of a training: {error!r}. Move it away.") from None

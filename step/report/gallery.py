@@ -16,7 +16,7 @@ from misc.images import image_size, read_mask
 from misc.log import progress
 from misc.metrics import ConfusionMatrix, Faults, faults_of
 from misc.runtime import WorkerPool
-from misc.workspace import atomic_write, read_json, stat_digest
+from misc.workspace import atomic_write, is_file_name, read_memory, stat_digest
 from step.artefacts import has_exact_masks
 from step.common.results import CamFile
 from step.common.scores import IMAGES_A_TASK, chunks, naming
@@ -219,6 +219,8 @@ def make_gallery(run: "Run", ids: Sequence[str], folder: Path) -> Gallery:
     version = [VERSION, LONGEST_SIDE, LEVELS, classes]
     images = _read_record(record, version, ids, folder)
     jobs = list(_jobs(run, layers, images, folder, classes))
+    if not record.exists():  # after a kill, it tells whose the pictures are
+        _write_record(record, version, {})
     problems: list[str] = []
     count = 0
     try:
@@ -230,12 +232,8 @@ def make_gallery(run: "Run", ids: Sequence[str], folder: Path) -> Gallery:
             problems += done.problems
             count += len(done.layers)
     finally:
-        if jobs or not record.exists():
-            content = {i: dataclasses.asdict(shown) for i, shown in images.items()}
-            # In one line: indented it would take three times as long, and as much space.
-            text = json.dumps({"version": version, "images": content}, separators=(",", ":"))
-            with atomic_write(record) as file:
-                file.write(text.encode())
+        if jobs:
+            _write_record(record, version, images)
     return Gallery(layers, images, classes, count, problems)
 
 
@@ -246,14 +244,37 @@ def _read_record(
 
     Small pictures of other images go.
     """
-    content = read_json(path) if path.exists() else {}
-    known = {i: Shown(**each) for i, each in content.get("images", {}).items()}
+    content = read_memory(path)
+    entries = content.get("images")
+    known = {
+        image_id: shown
+        for image_id, entry in (entries.items() if isinstance(entries, dict) else ())
+        if (shown := _shown_of(entry)) is not None
+    }
     for image_id in known.keys() - set(ids):
         for key in known[image_id].made:
-            (folder / key / f"{image_id}{suffix_of(key)}").unlink(missing_ok=True)
+            # Whoever wrote the record: nothing outside the folder is deleted.
+            if is_file_name(image_id) and is_file_name(key):
+                (folder / key / f"{image_id}{suffix_of(key)}").unlink(missing_ok=True)
     if content.get("version") != version:
         return {image_id: Shown() for image_id in ids}
     return {i: known.get(i, Shown()) for i in ids}
+
+
+def _write_record(path: Path, version: list[int], images: Mapping[str, Shown]) -> None:
+    content = {i: dataclasses.asdict(shown) for i, shown in images.items()}
+    # In one line: indented it would take three times as long, and as much space.
+    text = json.dumps({"version": version, "images": content}, separators=(",", ":"))
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def _shown_of(entry: object) -> Shown | None:
+    """What a record says of an image; None where it is damaged, or of another version."""
+    match entry:
+        case {"size": [int(height), int(width)], "made": dict(made), "cells": dict(cells)}:
+            return Shown((height, width), made, cells)
+    return None
 
 
 def picture_path(folder: Path, layer: Layer, image_id: str) -> Path:

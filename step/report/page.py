@@ -33,22 +33,25 @@ SMALLEST_SHARE = 0.005  # of a class: what rounds to a percent
 MATRIX_CLASSES = 30  # as many as a screen holds
 
 
-def folder_problems(folder: Path, flag: str = "--out_dir") -> list[str]:
+def folder_problems(folder: Path) -> list[str]:
     """What is wrong with a folder to write a report to: somebody else's files are not touched."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if (folder / "gallery" / RECORD_NAME).exists() or may_hold(folder, "head"):
         return []
-    if folder.is_dir() and (folder / "gallery" / RECORD_NAME).exists():
-        return []
-    try:
-        if read_json(folder / FACTS_NAME).get("made_by") == MADE_BY:
-            return []
-    except (OSError, UserError, AttributeError):
-        pass  # not ours
-    switch = ", or pass --report no" if flag == "--out_dir" else ""
     return [
         f"{folder} is not a report of ours, and nothing in it is overwritten. Move it away, choose "
-        f"another {flag}{switch}."
+        "another --out_dir, or pass --report no."
     ]
+
+
+def may_hold(folder: Path, part: str) -> bool:
+    """Whether a folder is new or empty, or has a page of ours whose facts have this part."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return True
+    try:
+        facts = read_json(folder / FACTS_NAME)
+    except (OSError, UserError):
+        return False
+    return isinstance(facts, dict) and facts.get("made_by") == MADE_BY and part in facts
 
 
 def write_report(run: "Run", ids: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -165,11 +168,14 @@ def _view(facts: Facts) -> Facts:
         "has_crf": any("miou_crf" in row for row in facts["scores"]),
         "has_chosen": any("miou_chosen" in row for row in facts["scores"]),
         "class_rows": _class_rows(facts),
-        "loss_charts": [_training_charts(curve) for curve in facts["training"] if curve["update"]],
+        "loss_charts": [
+            _training_charts(curve) for curve in facts["training"]
+            if _has_points(curve, "update", "loss", "learning_rate")
+        ],
         "val_charts": [
             (curve["name"], line_chart([Line("mIoU", curve["update"], _hundred(curve["miou"]))],
                                        "update"))
-            for curve in facts["validation"] if any(v is not None for v in curve["miou"])
+            for curve in facts["validation"] if _has_points(curve, "update", "miou")
         ],
         "threshold_chart": _threshold_chart(facts["thresholds"]),
         "confusion": _confusion_view(facts["confusion"]),
@@ -241,6 +247,11 @@ def _class_rows(facts: Facts) -> Facts:
         "columns": [(title, note) for title, note, _ in columns],
         "rows": [(name, [iou.get(name) for _, _, iou in columns]) for name in names],
     }
+
+
+def _has_points(curve: Facts, *columns: str) -> bool:
+    """Whether each column has a number at all."""
+    return all(any(value is not None for value in curve[name]) for name in columns)
 
 
 def _training_charts(curve: Facts) -> Facts:

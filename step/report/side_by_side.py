@@ -18,7 +18,7 @@ from misc.workspace import digest, read_json, write_json
 from step.common.scores import spread
 from step.graph import full_config_class
 from step.report.gallery import RECORD_NAME, Cells, counts_of
-from step.report.page import FACTS_NAME, MADE_BY, copy_file, folder_problems, write_page
+from step.report.page import FACTS_NAME, MADE_BY, copy_file, may_hold, write_page
 
 Facts = dict[str, Any]
 NAME = re.compile(r"[^=/\\]{1,40}")
@@ -72,8 +72,10 @@ def compare_runs(texts: Sequence[str], to: Path, resamples: int, seed: int) -> P
         UserError: if a run has no report, two have one name, or `to` holds something else.
     """
     runs = _runs_of(texts)
-    if problems := folder_problems(to, "--to"):
-        raise UserError(problems[0])
+    if not may_hold(to, "pairs"):
+        raise UserError(
+            f"{to} is no comparison of ours, and nothing in it is overwritten. Choose another --to."
+        )
     facts: Facts = {
         "made_by": MADE_BY,
         "runs": [
@@ -244,8 +246,15 @@ def _over_images(runs: Sequence[ReportOf], resamples: int, seed: int) -> Facts |
 
 def _counts(run: ReportOf, ids: Sequence[str], num_classes: int) -> NDArray[np.int64]:
     """(N,3,C) of the masks that a run's images are judged by."""
-    record = read_json(run.folder / "gallery" / RECORD_NAME)
-    cells: Mapping[str, Cells] = {i: record["images"][i]["cells"][run.main] for i in ids}
+    path = run.folder / "gallery" / RECORD_NAME
+    record = read_json(path)
+    try:
+        cells: Mapping[str, Cells] = {i: record["images"][i]["cells"][run.main] for i in ids}
+    except (KeyError, TypeError):
+        raise UserError(
+            f"{path} does not fit the {FACTS_NAME} of its report. Make the report again: "
+            "--steps report."
+        ) from None
     return np.stack([counts_of(cells[image_id], num_classes) for image_id in ids])
 
 

@@ -64,7 +64,8 @@ MUTANTS = (
          "test_batch_norm_is_fixed_or_ordinary_throughout"),
         ("SqueezeNet is padded by two", "layer.padding = (3, 3)", "layer.padding = (2, 2)",
          "test_five_stages_have_the_promised_channels_and_sizes"),
-        ("a head is loaded too", "if not k.startswith(IMAGENET_HEADS)}", "}",
+        ("a head is loaded too",
+         "if not key.removeprefix(PARALLEL_PREFIX).startswith(IMAGENET_HEADS)", "",
          "test_a_torchvision_file_loads_without_its_head"),
         ("downloads are not checked", "check_hash=True", "check_hash=False",
          "test_imagenet_weights_are_downloaded_with_their_hash_checked"),
@@ -401,7 +402,7 @@ MUTANTS = (
     ),
     *mutants_of(
         "misc/training/state.py", "tests/misc/training/test_loop.py",
-        ("the optimiser begins anew", 'self.optimizer.load_state_dict(saved["optimizer"])', "pass",
+        ("the optimiser begins anew", '_load_optimizer(self.optimizer, saved["optimizer"])', "pass",
          "test_a_resumed_training_equals_an_unbroken_one_bit_for_bit"),
         ("a NaN is no obstacle", "if not np.isfinite(loss):", "if False:",
          "test_a_loss_that_is_not_finite_ends_training_and_keeps_the_checkpoint"),

@@ -12,8 +12,8 @@ import pytest
 from misc.config import BACKBONES, INPUT, NO_EFFECT, RESULT, config_from
 from misc.config import Config as SharedConfig
 from misc.config.config import check_config, config_class
-from misc.config.settings import MOST_SEED
 from misc.errors import UserError
+from misc.seeds import MOST_SEED
 from net.backbone import ARCHITECTURES
 from run_sample import main, make_parser
 from step.graph import Step, all_artefacts, all_steps, full_config_class

@@ -90,4 +90,4 @@ def test_a_subset_of_voc_is_refused_the_lists_of_the_whole(
     stopped = run(tiny_dataset, tmp_path / "out", "--infer_list=voc12/train.txt")
     assert stopped.status == 2
     assert "JPEGImages/2007_000032.jpg is missing" in stopped.stderr
-    assert "... and 1454 more images" in stopped.stderr
+    assert "1464 images (first: 2007_000032)" in stopped.stderr

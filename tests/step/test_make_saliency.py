@@ -195,7 +195,7 @@ def test_another_network_makes_them_and_what_follows_stale(
         ("--saliency_model_std=1,1,1", "--saliency_model_std was unset, is 1,1,1"),
         ("--saliency_model_white=max", "--saliency_model_white was auto, is max"),
         ("--saliency_model_mean=1,2", "must be three numbers, of red, green and blue"),
-        ("--saliency_model_std=1,0,1", "must be numbers above 0"),
+        ("--saliency_model_std=1,0,1", "must be between 1e-06 and 1000"),
     ],
 )
 def test_the_recipe_is_part_of_the_network(

@@ -248,7 +248,7 @@ def test_the_test_split_needs_no_masks_and_gives_the_servers_archive(
 
     refused = run(root, out_dir, *flags, "--steps=make_seg,eval_seg")
     assert refused.status == 2
-    assert f"Mask of {ids[0]}" in refused.stderr
+    assert f"{ids[0]}.png is missing" in refused.stderr
     assert "--eval_seg_pass no" in refused.stderr
 
 

@@ -152,7 +152,9 @@ def test_stopped_or_at_a_nan_it_keeps_the_last_checkpoint_and_goes_on_from_it(
 def test_a_rate_that_is_too_high_ends_with_a_message_and_no_broken_weights(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    stopped = run_seg(tiny_dataset, tmp_path, *TRAIN_ONLY, "--seg_learning_rate=1e30")
+    stopped = run_seg(
+        tiny_dataset, tmp_path, *TRAIN_ONLY, "--seg_learning_rate=100", "--seg_momentum=0.99"
+    )
     assert stopped.status == 2
     assert "Lower the learning rate" in stopped.stderr
     assert not (tmp_path / "weights" / "seg.pth").exists()
@@ -270,9 +272,12 @@ def test_the_default_masks_are_those_after_the_crf(
 
 def test_ignored_pixels_teach_nothing(tiny_dataset: Path, tmp_path: Path) -> None:
     nothing = same_masks(tiny_dataset, tmp_path / "masks", lambda mask: np.full_like(mask, 255))
+    two = tmp_path / "two.txt"  # more such masks are refused: nobody means them
+    two.write_text("2007_000001\n2007_000002\n")
     flags = (f"--seg_label_dir={nothing}", "--seg_weight_decay=0")
-    ignorant = run_seg(tiny_dataset, tmp_path / "a", *TRAIN_ONLY, *flags)
-    untrained = run_seg(tiny_dataset, tmp_path / "b", *TRAIN_ONLY, "--seg_learning_rate=0")
+    short = (*TRAIN_ONLY, f"--train_aug_list={two}")
+    ignorant = run_seg(tiny_dataset, tmp_path / "a", *short, *flags)
+    untrained = run_seg(tiny_dataset, tmp_path / "b", *short, "--seg_learning_rate=0")
     assert scores_of(ignorant, "train_seg")["loss"] == 0
     assert weights_of(ignorant) == weights_of(untrained)
 

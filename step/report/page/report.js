@@ -223,6 +223,7 @@
       made.addEventListener("click", () => choose(each));
       return element("li", {}, made);
     });
+    const focused = [...dialog.querySelectorAll("button")].indexOf(document.activeElement);
     dialog.firstElementChild.replaceChildren(
       element("header", {}, element("h3", {}, image.id),
         button("← previous", () => open(opened - 1)), button("next →", () => open(opened + 1)), button("close", () => dialog.close())),
@@ -230,6 +231,7 @@
         element("div", {}, element("div", {class: "view"}, view), caption(image)),
         element("ul", {class: "strip"}, ...strip)));
     if (!dialog.open) dialog.showModal();
+    else dialog.querySelectorAll("button")[focused]?.focus();
   }
 
   function scoreOf(image, key) {

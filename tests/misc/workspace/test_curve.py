@@ -24,7 +24,7 @@ def test_a_row_is_there_as_soon_as_it_is_added(tmp_path: Path) -> None:
 
 def test_rows_after_the_checkpoint_come_again_and_half_a_row_is_none(tmp_path: Path) -> None:
     path = tmp_path / "cam.curve.csv"
-    for torn in ("", "3,2", "3,2,1e-07,0", "3,2,1e-07,0\n"):
+    for torn in ("", "3,2", "3,2,1e-07,0", "3,2,1e-07,0\n", "\n\0\0,x\n"):
         path.write_text(TEXT.replace("3,2,1e-07,0\n", torn))
         write(path, 1, ROWS[1:])
         assert path.read_text() == TEXT

@@ -357,7 +357,7 @@ def test_missing_maps_are_named_before_anything_is_counted(
     flags.append(f"--benchmark_cams=few={tmp_path / 'cam'}")
     done = run(tiny_dataset, tmp_path / "out", *flags)
     assert done.status == 2
-    assert f"Saliency map (some) of {val[0]}" in done.stderr
+    assert f"{tmp_path / 'sal' / val[0]}.png is missing" in done.stderr
     assert "lacks the CAMs of 8 images" in done.stderr
     assert "or pass --benchmark_choose_images 0" in done.stderr
     assert not (tmp_path / "out" / "benchmark" / "counts").exists()

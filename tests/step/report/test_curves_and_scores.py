@@ -18,13 +18,14 @@ def test_a_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     assert read_columns(path, ("update", "loss")) == {"update": [1, 2], "loss": [0.5, None]}
 
 
-def test_long_curves_are_thinned_and_keep_their_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [4 * KEPT_POINTS - 1, 4 * KEPT_POINTS])
+def test_long_curves_are_thinned_and_keep_their_end(tmp_path: Path, count: int) -> None:
     path = tmp_path / "cam.curve.csv"
-    rows = "".join(f"{k},1,1,0.1\n" for k in range(1, 4 * KEPT_POINTS + 1))
+    rows = "".join(f"{k},1,1,0.1\n" for k in range(1, count + 1))
     path.write_text(HEADER + rows)
     updates = read_columns(path, ("update",))["update"]
     assert len(updates) == KEPT_POINTS
-    assert updates[-1] == 4 * KEPT_POINTS
+    assert updates[-1] == count
 
 
 @pytest.mark.parametrize("content", [b"update\n1\n", HEADER.encode() + b"a,b,c,d\n", b"\xff\xfe"])

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from step.report import gallery
+from step.report.page import folder_problems
 from step.score import main as score
 from tests.helpers.segmentation import run_seg
 from tests.helpers.tiny import Run, copy_dataset, copy_run, run, scores_of, states
@@ -126,6 +128,47 @@ def test_pictures_of_images_that_left_the_list_go(
     assert run(tiny_dataset, out_dir, REPORT, *flags).status == 0
     photographs = out_dir / "report" / "gallery" / "photo"
     assert sorted(path.stem for path in photographs.iterdir()) == IDS[:3]
+
+
+@pytest.mark.parametrize(
+    "content", ["torn", "[]", '{"images": []}', '{"images": {"2007_000001": {"made": 3}}}']
+)
+def test_a_damaged_record_is_made_again(tiny_dataset: Path, out_dir: Path, content: str) -> None:
+    record = out_dir / "report" / "gallery" / "made.json"
+    record.unlink()
+    record.write_text(content)
+    done = run(tiny_dataset, out_dir, REPORT, "--report=yes")
+    assert done.status == 0, done.stderr
+    assert sorted(json.loads(record.read_text())["images"]) == IDS
+
+
+def test_a_run_that_is_killed_leaves_a_folder_that_the_next_one_takes(
+    tiny_dataset: Path, out_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(out_dir / "report")
+    problems: list[str] = []
+    make = gallery._made
+
+    def made(*given: Any) -> Any:
+        problems.extend(folder_problems(out_dir / "report"))
+        assert (out_dir / "report").exists()
+        return make(*given)
+
+    monkeypatch.setattr(gallery, "_made", made)
+    assert run(tiny_dataset, out_dir, REPORT, "--report=yes").status == 0
+    assert problems == []
+
+
+def test_a_record_of_a_stranger_deletes_nothing_outside(tiny_dataset: Path, out_dir: Path) -> None:
+    record = out_dir / "report" / "gallery" / "made.json"
+    content = json.loads(record.read_text())
+    (out_dir / "mine.png").write_bytes(b"mine")
+    made = {"size": [1, 1], "made": {"cam": "", "..": ""}, "cells": {}}
+    content["images"] |= {"../../../mine": made, "mine": {**made, "made": {"../..": ""}}}
+    record.unlink()
+    record.write_text(json.dumps(content))
+    assert run(tiny_dataset, out_dir, REPORT, "--report=yes").status == 0
+    assert (out_dir / "mine.png").read_bytes() == b"mine"
 
 
 def test_a_small_picture_is_small_and_has_the_colours_of_the_mask(reported: Run) -> None:

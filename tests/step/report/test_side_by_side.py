@@ -125,3 +125,23 @@ def test_it_overwrites_nothing_of_anybody_else(
     assert main([*runs, f"--to={mine.parent}"]) == 0
     assert main([*runs, f"--to={mine.parent}"]) == 0  # its own may be replaced
     shutil.rmtree(mine.parent)
+
+
+def test_a_comparison_never_takes_the_place_of_a_run_s_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [write_report(tmp_path / name, {"x": RIGHT}) for name in "ab"]
+    before = compared(runs[0] / "report")
+    assert main([*map(str, runs), f"--to={runs[0] / 'report'}"]) == 2
+    assert "Choose another --to" in capsys.readouterr().err
+    assert compared(runs[0] / "report") == before
+
+
+def test_a_record_that_does_not_fit_its_report_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [write_report(tmp_path / name, {"x": RIGHT}) for name in "ab"]
+    record = runs[1] / "report" / "gallery" / "made.json"
+    record.write_text(json.dumps({"images": {}}))  # as where a later report was stopped
+    assert main([*map(str, runs), f"--to={tmp_path / 'to'}"]) == 2
+    assert f"{record} does not fit" in capsys.readouterr().err
