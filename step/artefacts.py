@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from misc.cam_files import CONTIGUOUS, cam_file_bytes
 from misc.config import SALIENCY_FLAG, Config
-from misc.errors import UserError
+from misc.errors import UserError, some_images
 from misc.images import read_mask
 from misc.saliency import read_saliency
 from misc.visualize import (
@@ -37,6 +37,7 @@ from step.common.plugged import LABEL_CODES, Codes, codes_of_masks, masks_for_sa
 from step.common.results import CamReader, CamsMade, ImagesMade
 from step.graph import Colours, Drawer, ImageFiles, Source, Tile, Weights
 from voc12.decoded import (
+    BLACK,
     are_soft,
     look_at_mask,
     look_at_photograph,
@@ -179,9 +180,7 @@ class SaliencyMaps(Source):
         )
         there, maps = made.not_planned(ids), sizes_of(dataset, SALIENCY)
         problems = fit_problems(dataset, maps, there, "Saliency map", remedy)
-        paths = _fitting(dataset, maps, there)
-        contents = self.contents(run, list(paths))
-        damaged, _ = look_at_pictures(run, look_at_saliency, paths, contents, self.name)
+        damaged, _ = self._look(run, there)
         problems += shorten(list(damaged.values()), "maps")
         return problems or (masks_for_saliency(run, there) if self._is_yours(made) else [])
 
@@ -190,16 +189,34 @@ class SaliencyMaps(Source):
         made = self.made(run)
         if made is None or not self._is_yours(made) or run.setting("sal_bg_thres") > 0:
             return []
-        dataset, maps = run.dataset, sizes_of(run.dataset, SALIENCY)
-        paths = _fitting(dataset, maps, made.not_planned(ids))
-        contents = self.contents(run, list(paths))
-        _, looks = look_at_pictures(run, look_at_saliency, paths, contents, self.name)
+        _, looks = self._look(run, made.not_planned(ids))
         if not are_soft(looks.values()):
             return []
         return [
             "The saliency maps are soft: hardly a pixel is exactly 0, so hardly any counts as "
             "background. Pass --sal_bg_thres 0.1 unless you mean that."
         ]
+
+    def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
+        """Whether most maps are black, as those of a network that failed."""
+        made = self.made(run)
+        if made is None or run.config.saliency == "make":
+            return []
+        there = made.not_planned(ids)
+        _, notes = self._look(run, there)
+        black = [image_id for image_id, note in notes.items() if note == BLACK]
+        if 2 * len(black) <= len(there):
+            return []
+        return [
+            f"{run.dataset.saliency_root}: the saliency maps of {some_images(black)} of "
+            f"{len(there)} are black, so nothing in them is salient. Are they what you meant?"
+        ]
+
+    def _look(self, run: "Run", ids: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """What is wrong with these maps, and what is worth knowing of the others."""
+        paths = _fitting(run.dataset, sizes_of(run.dataset, SALIENCY), ids)
+        contents = self.contents(run, list(paths))
+        return look_at_pictures(run, look_at_saliency, paths, contents, self.name)
 
     def path(self, run: "Run") -> Path | None:
         return run.dataset.saliency_root

@@ -105,16 +105,23 @@ class VocDataset:
         return self.root / "ImageSets" / "Segmentation" / f"{split.removesuffix('.txt')}.txt"
 
 
-def mask_paths(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
+def mask_paths(
+    folder: Path, ids: Sequence[str], suffixes: Sequence[str] = (CRF_SUFFIX, "")
+) -> dict[str, Path]:
     """Where the masks of `ids` lie in a folder of `<id>_crf.png` or of `<id>.png`.
 
     The masks after the CRF are taken where all are there, else the plain ones where all of these
     are: two kinds are never mixed.
 
+    Args:
+        folder: the folder.
+        ids: the images.
+        suffixes: what may follow the id: the first one that all images have is taken.
+
     Raises:
-        UserError: if neither is there for all of `ids`.
+        UserError: if none of them is there for all of `ids`.
     """
-    kinds = {suffix: [folder / f"{i}{suffix}.png" for i in ids] for suffix in (CRF_SUFFIX, "")}
+    kinds = {suffix: [folder / f"{i}{suffix}.png" for i in ids] for suffix in suffixes}
     missing = {}
     for suffix, paths in kinds.items():
         missing[suffix] = [path for path in paths if not path.is_file()]

@@ -204,6 +204,8 @@ def convert(args: argparse.Namespace) -> int:
         UserError: for whatever is wrong, after all good files are converted; at once where DST
             holds CAMs that were not converted here.
     """
+    if args.num_classes < 1:
+        raise UserError(f"--num_classes {args.num_classes}: there must be one class or more.")
     class_id_of(args.cam_ids, args.num_classes)
     source = CamFolder(
         args.source, num_classes=args.num_classes, cam_format=args.cam_format, cam_ids=args.cam_ids

@@ -65,8 +65,11 @@ def convert(args: argparse.Namespace) -> int:
         UserError: for whatever is wrong, after all good files are converted; at once where DST
             holds masks that were not converted here.
     """
-    if args.num_classes >= VOID:
-        raise UserError(f"--num_classes {args.num_classes}: masks have at most {VOID - 1} classes.")
+    if not 0 < args.num_classes < VOID:
+        raise UserError(
+            f"--num_classes {args.num_classes}: masks have at least one and "
+            f"at most {VOID - 1} classes."
+        )
     masks = find_masks(args.source)
     args.target.mkdir(parents=True, exist_ok=True)
     if args.source.resolve() == args.target.resolve():

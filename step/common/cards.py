@@ -5,6 +5,7 @@ is "not stated": nothing is guessed.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from step.common.scorefile import ScoreFile
 from step.graph import Weights, all_artefacts
 from step.seg.inputs import INIT_WORDS, MASKS_TO_LEARN, START
 from step.seg.notes import Notes
+
+logger = logging.getLogger(__name__)
 
 CARD_NAME = "card.json"
 NOT_STATED = "not stated"
@@ -177,8 +180,9 @@ def _card_of_records(folder: Path) -> Card:
     """What this project's records tell of masks that it made; nothing of other masks."""
     try:
         record = Record.read(folder / "settings.json")
-    except UserError:
-        return {}  # somebody else's file of that name
+    except UserError as error:  # it may be somebody else's file of that name
+        logger.warning("What made the masks is not known: %s", error.message)
+        return {}
     if record is None:
         return {}
     origin = _Origin(dict(_records_near(folder)))

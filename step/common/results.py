@@ -380,8 +380,15 @@ class CamsMade(ImagesMade):
             return _Found()  # steps that need tags say what is wrong with them
         tags = {i: run.class_ids(i).tolist() for i in classes if i in run.tags}
         agreement = compare_with_tags(classes, tags, reader.num_classes, reader.cam_ids)
+        empty = [i for i in tags if tags[i] and not classes[i]]
+        warnings = []
+        if len(empty) > MOST_MAY_DISAGREE * len(tags):
+            warnings = [
+                f"{self.folder.path}: the CAMs of {some_images(empty)} of {len(tags)} have no "
+                "class, though their tags name one: they count as background everywhere."
+            ]
         if not agreement.strange:
-            return _Found()
+            return _Found(warnings=warnings)
         first, names = agreement.strange[0], run.dataset.class_names
         extra = [names[c - 1] for c in classes[first] if c not in tags[first]]
         text = (
@@ -399,7 +406,7 @@ class CamsMade(ImagesMade):
                     "and classes.txt."
                 ]
             )
-        return _Found(warnings=[text])
+        return _Found(warnings=[*warnings, text])
 
 
 def _look_at_cams(item: tuple[CamReader, tuple[str, ...], CamFile, Path]) -> str:

@@ -12,7 +12,7 @@ from step.common.checks import map_problems, problems_of
 from step.common.plugged import code_problems, code_warnings, codes_of_masks
 from step.common.results import maker_of
 from step.graph import ImageFiles, Source
-from voc12.files import mask_paths
+from voc12.files import CRF_SUFFIX, mask_paths
 from voc12.lists import VAL
 
 if TYPE_CHECKING:
@@ -66,13 +66,16 @@ class MasksToLearn(Source):
         labels, artefact = self.word_or_path(run), self.artefact(run)
         if labels == GT:
             return {image_id: run.dataset.augmented_mask_path(image_id) for image_id in ids}
+        suffixes: tuple[str, ...] = (CRF_SUFFIX, "")
         if artefact is not None:
             folder = artefact.path(run)
+            if not artefact.made(run).is_foreign:  # one of ours that is missing is no choice
+                suffixes = (CRF_SUFFIX,)
             remedy = f"Run {maker_of(artefact)} with --infer_list {run.config.train_aug_list}"
         else:
             folder, remedy = Path(labels), "Put them there"
         try:
-            return mask_paths(folder, ids)
+            return mask_paths(folder, ids, suffixes)
         except UserError as error:
             raise UserError(f"{error} {remedy}, or choose another --seg_label_dir.") from None
 

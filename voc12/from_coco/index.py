@@ -11,6 +11,7 @@ from misc.errors import UserError
 from voc12.classes import MAX_CLASSES
 from voc12.files import IMAGE_SUFFIXES
 from voc12.lists import check_ids
+from voc12.text import read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +68,8 @@ def read_index(path: Path) -> CocoIndex:
     """
     logger.info("reading %s", path)
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError):
+        content = json.loads(read_regular(path).decode("utf-8-sig"))
+    except FileNotFoundError:
         raise UserError(f"There is no file {path}. Correct its name.") from None
     except (ValueError, RecursionError) as error:
         raise UserError(
