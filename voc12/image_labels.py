@@ -205,7 +205,10 @@ def _tags_from_file(
         line = "Add a line for each, with just the id if it shows no class"
         remedies = {".txt": f" {line}.", ".csv": f" {line}; replace {UNKNOWN} where it stands."}
         remedy = remedies.get(kind, "")
-        raise UserError(f"{path} has no tags for {some_images(missing)}.{remedy}")
+        wanted = set(ids)
+        others = [image_id for image_id in known if image_id not in wanted]
+        told = f" It has lines for others, such as {others[0]!r}." if others else ""
+        raise UserError(f"{path} has no tags for {some_images(missing)}.{remedy}{told}")
     wrong = [i for i in ids if known[i].shape != (num_classes,)]
     if wrong:
         raise UserError(

@@ -36,7 +36,10 @@ def image_problems(dataset: VocDataset, ids: Iterable[str]) -> list[str]:
     sizes = sizes_of(dataset, IMAGE)
     found = {i: problem for i in ids if isinstance(problem := sizes[i], str)}
     missing, others = _apart(sizes, found, "Photograph")
-    return shorten(missing + [f"Image: {problem}" for problem in others.values()], "images")
+    told = missing + [f"Image: {problem}" for problem in others.values()]
+    is_there = all(os.path.lexists(sizes.path_of(i)) for i in found)
+    remedy = "" if is_there else "Put the photographs there, or take their ids out of the lists."
+    return shorten(told, "images", remedy)
 
 
 def map_problems(

@@ -8,7 +8,7 @@ import csv
 import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
 
@@ -76,12 +76,14 @@ def write_board(run: Run, nodes: Iterable[Node], sheets: Path) -> None:
                 with _writer(board_of(node)) as writer:
                     for name, path in there.items():
                         _show_table(writer, name, path)
+                _remember(board_of(node), there.values())
     paths = sorted(sheets.glob("*.png"))[:NUM_SHEETS]
     folder = run.config.out_dir / BOARD_FOLDER / SHEETS
     if paths and _is_news(folder, paths):
         with _writer(folder) as writer:
             for path in paths:
                 writer.add_image(path.stem, iio.imread(path), 0, dataformats="HWC")
+        _remember(folder, paths)
 
 
 @contextlib.contextmanager
@@ -106,11 +108,19 @@ def _show_table(writer: "SummaryWriter", name: str, path: Path) -> None:
 
 
 def _is_news(folder: Path, paths: Iterable[Path]) -> bool:
-    """Whether these files are not what was shown in a folder last; notes that they are."""
+    """Whether these files are not what was shown in a folder last."""
+    return _shown_last(folder).get(folder.name) != _contents(paths)
+
+
+def _remember(folder: Path, paths: Iterable[Path]) -> None:
+    """Note that these files are shown in a folder now."""
+    write_json(folder.parent / SOURCES_NAME, _shown_last(folder) | {folder.name: _contents(paths)})
+
+
+def _shown_last(folder: Path) -> dict[str, Any]:
     memory = folder.parent / SOURCES_NAME
-    known = read_json(memory) if memory.exists() else {}
-    now = {path.name: content_digest(path) for path in paths}
-    if known.get(folder.name) == now:
-        return False
-    write_json(memory, known | {folder.name: now})
-    return True
+    return read_json(memory) if memory.exists() else {}
+
+
+def _contents(paths: Iterable[Path]) -> dict[str, str]:
+    return {path.name: content_digest(path) for path in paths}
