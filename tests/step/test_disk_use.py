@@ -165,7 +165,7 @@ def with_limit(num_bytes: int, command: list[str]) -> subprocess.CompletedProces
     [
         (10**7, "train_cam", "training need a file of 0.1 GB, but the limit of the size of files"),
         (20_000, "make_cam", "the CAMs of 8 images need a file of"),
-        (20_000, "eval_sem_seg", "File too large. Raise the limit of this shell"),
+        (20_000, "eval_sem_seg", "scores.json'. Raise the limit of this shell (ulimit -f)"),
     ],
 )
 @pytest.mark.slow

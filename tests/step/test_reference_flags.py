@@ -129,7 +129,7 @@ def test_the_references_command_starts_on_voc_2012_as_unpacked(
     assert images_to_do(Run(status, tmp_path, shown.out, shown.err)) == {
         "train_cam": 10_582, "make_cam": 10_582, "eval_cam": 1464, "make_confident_regions": 10_582,
         "make_boundary_label": 10_582, "train_bes": 10_582, "make_walk": 1464,
-        "eval_walk": 1464, "make_sem_seg": 1464, "eval_sem_seg": 1464,
+        "eval_walk": 1464, "make_sem_seg": 1464, "eval_sem_seg": 1464, "report": 1464,
     }  # fmt: skip
 
 
