@@ -31,7 +31,7 @@ def run_rank(rank):
     end_process(run_sample.main(sys.argv[1:]))
 
 os.environ.update(
-    WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="PORT"
+    WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="A_FREE_ONE"
 )
 ranks = []
 for rank in range(2):
@@ -87,7 +87,7 @@ def torchrun(*options: str) -> subprocess.Popen[str]:
 
 
 def by_hand(prepare: str, *flags: str) -> subprocess.Popen[str]:
-    code = BY_HAND.replace("PREPARE", prepare).replace("PORT", str(free_port()))
+    code = BY_HAND.replace("PREPARE", prepare).replace("A_FREE_ONE", str(free_port()))
     return start(["-c", code, *flags])
 
 
