@@ -66,4 +66,5 @@ def test_one_command_makes_maps_and_masks(
     assert len({value for mask in masks for value in np.unique(mask).tolist()}) > 3
     scores = json.loads((out_dir / "scores.json").read_text())
     assert scores["make_saliency"]["supervision"].startswith("CSNet-L x2")
-    assert scores["settings"]["sal_bg_thres"] == 0.1
+    settings = json.loads((out_dir / "run.json").read_text())["settings"]
+    assert settings["sal_bg_thres"] == 0.1

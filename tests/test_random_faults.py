@@ -50,7 +50,10 @@ def fault(kind, number):
         if isinstance(path, int) or not set(mode) & set("wxa"):
             return really_open(path, mode, *rest, **options)
         change(path)
-        file = io.BufferedWriter(Raw(path, mode.replace("t", "").replace("b", "")))
+        raw = Raw(path, mode.replace("t", "").replace("b", ""))
+        if (rest[0] if rest else options.get("buffering", -1)) == 0:
+            return raw
+        file = io.BufferedWriter(raw)
         if "b" in mode:
             return file
         encoding = options.get("encoding") or (rest[1] if len(rest) > 1 else None)
