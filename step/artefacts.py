@@ -320,10 +320,11 @@ class PretrainedBackbone(Source):
                 return problems
         elif not Path(weights).is_file():
             return [f"--backbone_weights {weights}: no such file. Pass a file, imagenet or none."]
-        from step.common.networks import pretrained_backbone
+        # Only the main process plans: it must not wait for the others.
+        from step.common.networks import loaded_backbone
 
         def try_file() -> list[str]:
-            found = problems_of(lambda: pretrained_backbone(run, run.config.backbone))
+            found = problems_of(lambda: loaded_backbone(run, run.config.backbone))
             return [f"--backbone_weights: {problem}" for problem in found]
 
         return run.once(("backbone", weights, run.config.backbone), try_file)

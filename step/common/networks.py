@@ -45,10 +45,19 @@ def pretrained_backbone(run: "Run", name: str) -> Backbone:
     Raises:
         UserError: if the weights cannot be obtained or do not fit.
     """
+    if run.config.backbone_weights == "imagenet":
+        run.runtime.once_on_each_machine(lambda: fetch_imagenet_weights(name))
+    return loaded_backbone(run, name)
+
+
+def loaded_backbone(run: "Run", name: str) -> Backbone:
+    """The same in this process alone, which downloads what is not there yet.
+
+    Raises:
+        UserError: if the weights cannot be obtained or do not fit.
+    """
     weights = run.config.backbone_weights
     backbone = build_backbone(name, fixed_batch_norm=weights != "none")
-    if weights == "imagenet":
-        run.runtime.once_on_each_machine(lambda: fetch_imagenet_weights(name))
     load_backbone_weights(backbone, weights)
     return backbone
 
