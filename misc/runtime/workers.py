@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-SECONDS_TO_STOP = 3
 WORKER_DIED = (
     "A worker process died: somebody killed it, or memory or shared memory (/dev/shm) ran out. "
     f"{TO_GO_ON}, with fewer --num_workers if it happens again."
@@ -100,7 +99,7 @@ def start_worker(_index: int = 0) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_soon)  # how the parent ends a worker that hangs
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the parent ends a worker that hangs
     sys.excepthook = _report_unless_parent_left
     # Else what cannot be handed over is dropped, and the parent waits for it for ever.
     queues.Queue._on_queue_feeder_error = staticmethod(_end_for)  # type: ignore[attr-defined]
@@ -114,16 +113,6 @@ def start_worker(_index: int = 0) -> None:
             os._exit(1)
 
         threading.Thread(target=leave_with_parent, daemon=True).start()
-
-
-def _end_soon(_number: int, _frame: object) -> None:
-    """End this worker process, but not before a parent that got SIGTERM too has stopped by itself.
-
-    The status is 0: for any other, torch would raise an error in the middle of an update.
-    """
-    timer = threading.Timer(SECONDS_TO_STOP, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
 
 
 def _end_for(error: Exception, _item: object) -> None:

@@ -160,6 +160,7 @@ def partial_files(path: Path) -> list[Path]:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Delete what an interrupted run left half-written in `folder`."""
-    for path in folder.glob(f".*.*[0-9]{PARTIAL_SUFFIX}"):
-        path.unlink(missing_ok=True)
+    """Delete what an interrupted run left half-written in `folder` and the folders in it."""
+    for pattern in (f".*.*[0-9]{PARTIAL_SUFFIX}", f"*/.*.*[0-9]{PARTIAL_SUFFIX}"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
