@@ -85,9 +85,9 @@ class MakeWalk(ImageStep):
                 # CAMs always are finite, so the boundary was not.
                 raise not_finite(run, "the boundary network", first, BES_WEIGHTS)
             for (read, edge), scores in zip(group, walked, strict=True):
-                _write(work, read, scores.cpu().numpy(), cam_dtype)
                 with atomic_write(boundary_picture(run, read["image_id"])) as file:
                     write_saliency(file, edge.float().cpu().numpy())
+                _write(work, read, scores.cpu().numpy(), cam_dtype)
                 yield
 
 
