@@ -21,7 +21,7 @@ import numpy as np
 from misc.command_line import exit_status, run_as_program
 from misc.errors import UserError
 from misc.metrics import interval, miou_of_counts, resampled_mious
-from misc.seeds import parse_seed
+from misc.seeds import add_resampling_flags
 from misc.workspace import write_json
 from step.benchmark.plots import Interval, write_class_bars, write_intervals
 from step.common.cards import NOT_STATED, Card, read_card
@@ -221,15 +221,8 @@ def build_parser() -> argparse.ArgumentParser:
         "between masks before and after the CRF",
     )  # fmt: skip
     add_flags(parser)
-    parser.add_argument("--resamples", type=_count, default=1000, help="default: 1000")
-    parser.add_argument("--seed", type=parse_seed, default=0, help="of the resamples (default: 0)")
+    add_resampling_flags(parser)
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -397,7 +397,8 @@ class TrainingStep(Step):
 
     Attributes:
         few_updates: with fewer updates than these expect little: a warning says so.
-        epochs_flag: the setting that makes a training longer.
+        batch_flag: the setting that says how many images a batch has.
+        epochs_flag: the setting that says how long it trains.
         tables: ending of each CSV that a training keeps beside its weights -> its first line.
     """
 
@@ -407,11 +408,15 @@ class TrainingStep(Step):
     writes: Weights
     make: ClassVar[Callable[..., "Learning"]]
     few_updates: ClassVar[int] = 0
+    batch_flag: ClassVar[str]
     epochs_flag: ClassVar[str]
 
-    @abstractmethod
     def updates(self, run: "Run", num_images: int) -> int:
         """How many updates of the weights a whole training on so many images takes."""
+        from misc.training import BatchPlan
+
+        size, epochs = run.setting(self.batch_flag), run.setting(self.epochs_flag)
+        return BatchPlan(num_images, size, epochs, run.config.seed).num_steps
 
     def length(self, run: "Run", num_images: int) -> str:
         """How long a whole training is."""

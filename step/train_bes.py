@@ -54,6 +54,7 @@ class TrainBes(TrainingStep):
     writes = BES_WEIGHTS
     flags = Settings
     few_updates = 40
+    batch_flag = "bes_batch_size"
     epochs_flag = "bes_num_epoches"
 
     def runs_unasked(self, config: Config) -> bool:
@@ -67,12 +68,6 @@ class TrainBes(TrainingStep):
         is_classifiers = run.setting("bes_backbone") == "cam"
         backbone = CAM_WEIGHTS if is_classifiers else PRETRAINED_BACKBONE
         return PHOTOGRAPHS, backbone, BOUNDARY_LABELS, SALIENCY_MAPS
-
-    def updates(self, run: "Run", num_images: int) -> int:
-        from misc.training import BatchPlan
-
-        size, epochs = run.setting("bes_batch_size"), run.setting("bes_num_epoches")
-        return BatchPlan(num_images, size, epochs, run.config.seed).num_steps
 
     def make(
         self,

@@ -84,6 +84,7 @@ class TrainCam(TrainingStep):
     writes = CAM_WEIGHTS
     flags = Settings
     few_updates = 60
+    batch_flag = "cam_batch_size"
     epochs_flag = "cam_num_epoches"
 
     def images(self, run: "Run") -> list[str]:
@@ -102,12 +103,6 @@ class TrainCam(TrainingStep):
         if not problems_of(lambda: run.tags):  # else they are told
             problems += no_classes_problem(run.tags, run.train_ids, run.config.train_aug_list)
         return problems
-
-    def updates(self, run: "Run", num_images: int) -> int:
-        from misc.training import BatchPlan
-
-        size, epochs = run.setting("cam_batch_size"), run.setting("cam_num_epoches")
-        return BatchPlan(num_images, size, epochs, run.config.seed).num_steps
 
     def describe(self, result: Mapping[str, Any]) -> str:
         """The loss, and how well the classifier names the tags of its own images."""

@@ -25,7 +25,7 @@ from misc.command_line import exit_status, run_as_program, this_python
 from misc.errors import UserError, some_images
 from misc.images import PNG_ONLY, read_mask
 from misc.log import progress
-from misc.runtime import WorkerPool, available_cpus
+from misc.runtime import WorkerPool, available_cpus, workers_for
 from voc12.classes import VOC_CLASSES, read_class_names
 from voc12.decoded import (
     BLACK,
@@ -52,7 +52,6 @@ from voc12.text import is_there
 
 WIDTH = 100
 TRAIN = "train"
-FEW = 300  # images that one process looks at before others have started
 NO_SCORES = ["--eval_cam_pass no", "--eval_walk_pass no", "--eval_sem_seg_pass no"]
 WITHOUT_MAPS = "--saliency make"  # what the command says where there are none
 
@@ -356,7 +355,7 @@ def _look(
         )
         for i in ids
     ]
-    with WorkerPool(num_workers if len(items) > FEW else 0) as pool:
+    with WorkerPool(workers_for(len(items), num_workers)) as pool:
         done = progress(pool.map(look_at, items), desc="pictures", total=len(items))
         looks = {look.image_id: look for look in done}
     return [looks[i] for i in ids]

@@ -4,7 +4,7 @@ from misc.runtime.device import ReportedByMain, Runtime, is_accelerator, make_ru
 from misc.runtime.loading import read_ahead
 from misc.runtime.memory import keep_freed_memory
 from misc.runtime.peers import RUN_LOST, PeerLost, watched_peers
-from misc.runtime.workers import WorkerPool, available_cpus, prepare_workers
+from misc.runtime.workers import WorkerPool, available_cpus, prepare_workers, workers_for
 
 __all__ = [
     "RUN_LOST",
@@ -19,4 +19,5 @@ __all__ = [
     "prepare_workers",
     "read_ahead",
     "watched_peers",
+    "workers_for",
 ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+FEW = 300  # files that one process looks at before others have started
 WORKER_DIED = (
     "A worker process died: somebody killed it, or memory or shared memory (/dev/shm) ran out. "
     f"{TO_GO_ON}, with fewer --num_workers if it happens again."
@@ -35,6 +36,11 @@ def available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def workers_for(number: int, num_workers: int) -> int:
+    """How many of `num_workers` processes are worth their start for `number` looks at files."""
+    return num_workers if number > FEW else 0
 
 
 def prepare_workers(num_workers: int) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from misc.errors import UserError
 from misc.log import progress
-from misc.runtime import WorkerPool
+from misc.runtime import WorkerPool, workers_for
 from misc.workspace import digest
 from step.common.scores import IMAGES_A_TASK, chunks
 from voc12.problems import (
@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-FEW = 300  # files that one process looks at before others have started
 
 
 def look_at_files(
@@ -68,8 +67,7 @@ def look_at_files(
     tasks = [(look, [(i, items[i]) for i in part]) for part in chunks(unread)]
     problems: dict[str, str] = {}
     learnt: dict[str, str] = {}
-    num_workers = run.runtime.num_workers if len(unread) > FEW else 0
-    with WorkerPool(num_workers) as pool:
+    with WorkerPool(workers_for(len(unread), run.runtime.num_workers)) as pool:
         looks = pool.map(_look_at, tasks)
         for bad, good in progress(looks, desc=desc, total=len(unread), each=IMAGES_A_TASK):
             problems |= bad

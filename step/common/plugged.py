@@ -44,59 +44,63 @@ def codes_of_masks(num_classes: int) -> Codes:
 LABEL_CODES = Codes("a boundary label", tuple(map(int, BoundaryLabel)))
 
 
-def code_problems(
-    run: "Run",
-    files: Mapping[str, Sequence[Path]],
-    contents: Mapping[str, str],
-    codes: Codes,
-    flag: str,
-) -> list[str]:
-    """Pictures with other values, and folders of masks that show nothing of their images.
+@dataclass(frozen=True)
+class CodedPictures:
+    """Pictures of images that somebody put there, and what their values must be.
 
-    Args:
+    Attributes:
         run: the run.
         files: image id -> its pictures.
         contents: image id -> fingerprint of what they hold.
         codes: the values that they may have.
         flag: the flag that names their folder, for messages.
     """
-    bad, values = _look(run, files, contents, codes, flag)
-    if bad:
-        (first, *others), count = bad.values(), len(files)
-        more = f" So it is with {len(bad)} of {count} images." if others else ""
-        return [f"{first}{more} Replace what is wrong, or choose another {flag}."]
-    text, agree = _disagreement(run, files, values) if codes.are_classes else ("", 0)
-    return [f"{text} Choose another {flag}."] if text and not agree else []
 
+    run: "Run"
+    files: Mapping[str, Sequence[Path]]
+    contents: Mapping[str, str]
+    codes: Codes
+    flag: str
 
-def code_warnings(
-    run: "Run",
-    files: Mapping[str, Sequence[Path]],
-    contents: Mapping[str, str],
-    codes: Codes,
-    flag: str,
-) -> list[str]:
-    """Folders of masks that show little of their images; the arguments are the same."""
-    if not codes.are_classes:
-        return []
-    _, values = _look(run, files, contents, codes, flag)
-    text, agree = _disagreement(run, files, values)
-    return [text] if text and agree else []
+    def problems(self) -> list[str]:
+        """Pictures with other values, and folders of masks that show nothing of their images."""
+        bad, values = self._look()
+        if bad:
+            (first, *others), count = bad.values(), len(self.files)
+            more = f" So it is with {len(bad)} of {count} images." if others else ""
+            return [f"{first}{more} Replace what is wrong, or choose another {self.flag}."]
+        text, agree = self._disagreement(values)
+        return [f"{text} Choose another {self.flag}."] if text and not agree else []
 
+    def warnings(self) -> list[str]:
+        """Folders of masks that show little of their images."""
+        if not self.codes.are_classes:
+            return []
+        text, agree = self._disagreement(self._look()[1])
+        return [text] if text and agree else []
 
-def _look(
-    run: "Run",
-    files: Mapping[str, Sequence[Path]],
-    contents: Mapping[str, str],
-    codes: Codes,
-    flag: str,
-) -> tuple[dict[str, str], dict[str, set[int]]]:
-    """Image id -> what is wrong with its pictures; of the others, the values that they hold."""
-    known = {i: [codes.what, list(codes.allowed), contents[i]] for i in files}
-    items = {i: (codes, files[i]) for i in files}
-    desc = f"checking what {flag} names"
-    bad, notes = look_at_files(run, _look_at_codes, items, known, desc)
-    return bad, {i: {int(word) for word in note.split(",")} for i, note in notes.items()}
+    def _look(self) -> tuple[dict[str, str], dict[str, set[int]]]:
+        """Image id -> what is wrong with its pictures; of the others, the values that they hold."""
+        codes, files = self.codes, self.files
+        known = {i: [codes.what, list(codes.allowed), self.contents[i]] for i in files}
+        items = {i: (codes, files[i]) for i in files}
+        desc = f"checking what {self.flag} names"
+        bad, notes = look_at_files(self.run, _look_at_codes, items, known, desc)
+        return bad, {i: {int(word) for word in note.split(",")} for i, note in notes.items()}
+
+    def _disagreement(self, values: Mapping[str, set[int]]) -> tuple[str, int]:
+        """What to say if few masks show a class of their image's tags, and how many do."""
+        if not self.codes.are_classes:
+            return "", 0
+        tags = _tags(self.run, list(values))
+        agree = sum(bool(values[i] & tagged) for i, tagged in tags.items())
+        if len(tags) < ENOUGH_IMAGES or 2 * agree >= len(tags):
+            return "", agree
+        folder = next(iter(self.files.values()))[0].parent
+        return (
+            f"{folder}: the masks of {agree} of {len(tags)} images show a class that their tags "
+            "name. Are these other pictures, or masks of other images or another numbering?"
+        ), agree
 
 
 def _look_at_codes(item: tuple[Codes, Sequence[Path]]) -> str:
@@ -120,21 +124,6 @@ def _in_words(values: Sequence[int]) -> str:
     *firsts, last = values
     is_run = len(firsts) > 2 and firsts == list(range(firsts[0], firsts[-1] + 1))
     return f"{f'{firsts[0]} to {firsts[-1]}' if is_run else ', '.join(map(str, firsts))} and {last}"
-
-
-def _disagreement(
-    run: "Run", files: Mapping[str, Sequence[Path]], values: Mapping[str, set[int]]
-) -> tuple[str, int]:
-    """What to say if few masks show a class that their image's tags name, and how many do."""
-    tags = _tags(run, list(values))
-    agree = sum(bool(values[i] & tagged) for i, tagged in tags.items())
-    if len(tags) < ENOUGH_IMAGES or 2 * agree >= len(tags):
-        return "", agree
-    folder = next(iter(files.values()))[0].parent
-    return (
-        f"{folder}: the masks of {agree} of {len(tags)} images show a class that their tags "
-        "name. Are these other pictures, or masks of other images or another numbering?"
-    ), agree
 
 
 def masks_for_saliency(run: "Run", ids: Sequence[str]) -> list[str]:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from misc.cam_files import CamFolder, Cams, class_id_of, compare_with_tags, read_cams
 from misc.errors import UserError, some_images
 from misc.images import image_size
 from misc.workspace import Identity, Record, digest
 from step.common.checks import look_at_files, misfits, problems_of, shorten
-from step.common.plugged import Codes, code_problems, code_warnings
+from step.common.plugged import CodedPictures, Codes
 from voc12.picture_sizes import IMAGE, PictureSizes, sizes_of
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class ImagesMade(Made):
         ]
         if problems or self.artefact.codes is None:
             return problems
-        return code_problems(self.run, *self._as_codes(ids, self.artefact.codes))
+        return self._coded(ids, self.artefact.codes).problems()
 
     def warnings(self, ids: Sequence[str]) -> list[str]:
         """What is odd about files that somebody put there for these images, but may be meant."""
@@ -194,12 +194,12 @@ class ImagesMade(Made):
     def _oddities(self, ids: Sequence[str]) -> list[str]:
         if self.artefact.codes is None:
             return []
-        return code_warnings(self.run, *self._as_codes(ids, self.artefact.codes))
+        return self._coded(ids, self.artefact.codes).warnings()
 
-    def _as_codes(self, ids: Sequence[str], codes_of: Callable[["Run"], Codes]) -> tuple[Any, ...]:
-        """What `code_problems` wants to know of the files."""
+    def _coded(self, ids: Sequence[str], codes_of: Callable[["Run"], Codes]) -> CodedPictures:
         files = {i: [self.folder.file(i, suffix) for suffix in self.folder.suffixes] for i in ids}
-        return files, self.contents(ids), codes_of(self.run), self.folder.flag
+        codes = codes_of(self.run)
+        return CodedPictures(self.run, files, self.contents(ids), codes, self.folder.flag)
 
 
 def _without(ids: Sequence[str], left_out: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from misc.command_line import exit_status, run_as_program
+from misc.seeds import add_resampling_flags
 from step.report.side_by_side import compare_runs
 
 
@@ -31,8 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         "the first",
     )  # fmt: skip
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the page")
-    parser.add_argument("--resamples", type=int, default=1000, help="default: 1000")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    add_resampling_flags(parser)
     return parser
 
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
 
     def work() -> None:
-        page = compare_runs(args.runs, args.to, max(args.resamples, 1), max(args.seed, 0))
+        page = compare_runs(args.runs, args.to, args.resamples, args.seed)
         sys.stdout.write(f"{page}\n")
 
     return exit_status(work, "--to")

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from misc.errors import UserError
 from misc.workspace import Identity
 from step.artefacts import CAM_WEIGHTS, PSEUDO_MASKS, REFINED_MASKS
 from step.common.checks import map_problems, problems_of
-from step.common.plugged import code_problems, code_warnings, codes_of_masks
+from step.common.plugged import CodedPictures, codes_of_masks
 from step.common.results import maker_of
 from step.graph import ImageFiles, Source
 from voc12.files import CRF_SUFFIX, mask_paths
@@ -116,20 +116,19 @@ class MasksToLearn(Source):
         problems = map_problems(run.dataset, paths, "Training mask", remedy)
         if problems or self.artefact(run) is not None:
             return problems  # masks of this run were looked at by what made them
-        return code_problems(run, *self._as_codes(run, ids))
+        return self._coded(run, ids).problems()
 
     def warnings(self, run: "Run", ids: Sequence[str]) -> list[str]:
         """Whether masks of somebody else show what the images' tags name."""
         artefact = self.artefact(run)
         if artefact is not None:
             return artefact.warnings(run, ids)
-        return code_warnings(run, *self._as_codes(run, ids))
+        return self._coded(run, ids).warnings()
 
-    def _as_codes(self, run: "Run", ids: Sequence[str]) -> tuple[Any, ...]:
-        """What `code_problems` wants to know of masks of somebody else."""
+    def _coded(self, run: "Run", ids: Sequence[str]) -> CodedPictures:
         files = {image_id: [mask] for image_id, mask in self.paths(run, ids).items()}
         codes = codes_of_masks(run.dataset.num_classes)
-        return files, self.own(run, ids), codes, "--seg_label_dir"
+        return CodedPictures(run, files, self.own(run, ids), codes, "--seg_label_dir")
 
 
 @dataclass(frozen=True)

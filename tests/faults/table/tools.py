@@ -154,6 +154,8 @@ PROBES = (
     of("step.report", "no folder", nothing, "nowhere out --to new", REFUSED, "nowhere"),
     of("step.report", "a folder without a run", nothing, "coco out --to new", REFUSED, "coco"),
     of("step.report", "one run alone", nothing, "out --to new", REFUSED, "at least two runs"),
+    of("step.report", "no resamples", nothing, "out out_seg --to new --resamples 0", REFUSED, "--resamples"),
+    of("step.report", "a negative seed", nothing, "out out_seg --to new --seed -1", REFUSED, "--seed"),
     of("step.report", "a report empty", empty(REPORT), "out out_seg --to new", REFUSED, REPORT),
     of("step.report", "a report that is a list", text(REPORT, "[]"), "out out_seg --to new", REFUSED, REPORT),
     of("step.report", "a report of nothing", text(REPORT, "{}"), "out out_seg --to new", REFUSED, REPORT),
