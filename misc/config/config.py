@@ -161,6 +161,11 @@ class RunSettings:
     device: str = setting(
         "auto", "where networks run", ("auto", "cpu", "cuda"), decides=NO_EFFECT, in_short_help=True
     )
+    deterministic: bool = setting(
+        False,
+        "on a GPU, give the same bits each time, which is slower; a CPU always does",
+        decides=NO_EFFECT,
+    )
     checkpoint_every: float = setting(
         60.0,
         "seconds of training between checkpoints",
