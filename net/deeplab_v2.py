@@ -60,6 +60,8 @@ class DeepLabV2(nn.Module):
         num_classes: classes C, background included.
     """
 
+    zero: Tensor
+
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
@@ -147,7 +149,8 @@ def _at_scale(x: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return x
     if min(x.shape[2:]) * scale < 1:
-        return stretch(x, tuple(max(1, int(side * scale)) for side in x.shape[2:]))
+        height, width = (max(1, int(side * scale)) for side in x.shape[2:])
+        return stretch(x, (height, width))
     # Given the factor, not the size: places are then exactly 1/scale apart, also where the size
     # is rounded down, as in deeplab-pytorch.
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
