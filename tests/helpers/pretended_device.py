@@ -2,14 +2,16 @@
 
 As a GPU's, they refuse to be mixed with the CPU's. Whatever a program would have to wait for a GPU
 for is counted, and so is what it would read before a GPU has written it. Nothing in the project
-knows of it: `pretended_machine` tells the runtime that `DEVICE` is the device, and a run does there
+knows of it: `pretended_machine` tells the runtime that this is the device, and a run does there
 what it does on a GPU.
 
 The device is called `lazy`, since torch's autograd runs that one in the thread that asks, and since
-torch has no kernels for it: what slips past the pretence raises.
+torch has no kernels for it: what slips past the pretence raises. Each pretence has a device of its
+own, `lazy:0`, `lazy:1` and so on, for which nothing was cached before.
 """
 
 import contextlib
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +31,7 @@ from misc.runtime import Runtime, make_runtime
 from tests.helpers.cuda_kernels import Operator
 from tests.helpers.paths import ROOT
 
-DEVICE = torch.device("lazy:0")
+_DEVICES = (torch.device("lazy", number) for number in itertools.count())
 
 _aten = torch.ops.aten
 _TO_DEVICE, _COPY = _aten._to_copy.default, _aten.copy_.default
@@ -54,7 +56,7 @@ class Pretended(Tensor):
     on_cpu: Tensor
 
     @staticmethod
-    def __new__(cls, on_cpu: Tensor) -> "Pretended":
+    def __new__(cls, on_cpu: Tensor, device: torch.device) -> "Pretended":
         # A sparse matrix looks dense from outside: what computes with it gets `on_cpu`.
         is_dense = on_cpu.layout == torch.strided
         made = Tensor._make_wrapper_subclass(
@@ -63,7 +65,7 @@ class Pretended(Tensor):
             strides=on_cpu.stride() if is_dense else (on_cpu.shape[1], 1),
             storage_offset=on_cpu.storage_offset() if is_dense else 0,
             dtype=on_cpu.dtype,
-            device=DEVICE,
+            device=device,
         )
         made.on_cpu = on_cpu
         return made
@@ -77,12 +79,12 @@ class Pretended(Tensor):
 
     # torch needs these two to put such tensors into a network's parameters as they are.
 
-    def __tensor_flatten__(self) -> tuple[list[str], None]:
-        return ["on_cpu"], None
+    def __tensor_flatten__(self) -> tuple[list[str], torch.device]:
+        return ["on_cpu"], self.device
 
     @staticmethod
-    def __tensor_unflatten__(parts: dict[str, Tensor], *_: Any) -> "Pretended":
-        return Pretended(parts["on_cpu"])
+    def __tensor_unflatten__(parts: Any, device: torch.device, *_: Any) -> "Pretended":
+        return Pretended(parts["on_cpu"], device)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, *_: Any) -> Any:
@@ -94,6 +96,7 @@ class Record:
     """What was done on the pretended device.
 
     Attributes:
+        device: this one.
         waits: (for what, where) -> how often the program waited for the device.
         races: where -> how often it could read what the device has still to write.
         operators: everything that a GPU would need a kernel for.
@@ -101,6 +104,7 @@ class Record:
             next, and after the last.
     """
 
+    device: torch.device = field(default_factory=_DEVICES.__next__)
     waits: Counter[tuple[str, str]] = field(default_factory=Counter)
     races: Counter[str] = field(default_factory=Counter)
     operators: set[Operator] = field(default_factory=set)
@@ -135,7 +139,7 @@ class _Pretence(TorchDispatchMode):
         tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         ours = [each for each in tensors if isinstance(each, Pretended)]
         goes_to = kwargs.get("device")  # what makes or moves tensors is told where
-        stays = goes_to is None or torch.device(goes_to).type == DEVICE.type
+        stays = goes_to is None or torch.device(goes_to).type == self.record.device.type
         if not ours and (goes_to is None or not stays):
             return func(*args, **kwargs)
         if func not in (_TO_DEVICE, _COPY):
@@ -148,8 +152,11 @@ class _Pretence(TorchDispatchMode):
             return args[0]
         if not stays:
             return result
-        made = tree_map(_outside, result)
+        made = tree_map(self._outside, result)
         return return_and_correct_aliasing(func, args, kwargs, made) if ours else made
+
+    def _outside(self, value: Any) -> Any:
+        return Pretended(value, self.record.device) if isinstance(value, Tensor) else value
 
     def _note(
         self,
@@ -193,7 +200,9 @@ def _refuse_mixture(func: Any, tensors: Sequence[Tensor]) -> None:
     ]
     if ours and others:
         here, there = ([tuple(each.shape) for each in some] for some in (ours, others))
-        raise RuntimeError(f"{func} mixes devices: {here} on {DEVICE} and {there} on the CPU")
+        raise RuntimeError(
+            f"{func} mixes devices: {here} on {ours[0].device} and {there} on the CPU"
+        )
 
 
 def _is_non_blocking(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -207,10 +216,6 @@ def _is_mask(index: Any) -> bool:
 
 def _inside(value: Any) -> Any:
     return value.on_cpu if isinstance(value, Pretended) else value
-
-
-def _outside(value: Any) -> Any:
-    return Pretended(value) if isinstance(value, Tensor) else value
 
 
 def _place() -> str:
@@ -245,7 +250,7 @@ def pretended_machine() -> Iterator[Record]:
     def runtime_on_device(*arguments: Any, **options: Any) -> Runtime:
         runtime = make_runtime(*arguments, **options)
         # Accelerate asks now the one, now the other.
-        PartialState().device = runtime.accelerator.state.device = DEVICE
+        PartialState().device = runtime.accelerator.state.device = record.device
         return runtime
 
     def counted(self: Progress[Any]) -> Iterator[Any]:

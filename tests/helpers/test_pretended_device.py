@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from misc.csr import csr_matrix, csr_product
 from tests.helpers.cuda_kernels import without_kernel
-from tests.helpers.pretended_device import DEVICE, Record, pretending
+from tests.helpers.pretended_device import Record, pretending
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def kinds(record: Record) -> dict[str, int]:
 
 
 def test_a_tensor_is_on_the_device_and_comes_back(record: Record) -> None:
-    x = torch.arange(3.0).to(DEVICE)
-    assert (x.device, x.is_cpu) == (DEVICE, False)
-    assert (x + 1).device == torch.zeros(2, device=DEVICE).device == DEVICE
+    x = torch.arange(3.0).to(record.device)
+    assert (x.device, x.is_cpu) == (record.device, False)
+    assert (x + 1).device == torch.zeros(2, device=record.device).device == record.device
     assert (2 * x).cpu().numpy().tolist() == [0, 2, 4]
-    assert torch.tensor([1, 2], device=DEVICE).tolist() == [1, 2]
+    assert torch.tensor([1, 2], device=record.device).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_a_tensor_is_on_the_device_and_comes_back(record: Record) -> None:
 def test_tensors_of_two_devices_are_not_mixed(
     record: Record, mix: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
-    ours, theirs = torch.zeros(3, device=DEVICE), torch.zeros(3)
+    ours, theirs = torch.zeros(3, device=record.device), torch.zeros(3)
     with pytest.raises(RuntimeError, match="mixes devices"):
         mix(ours, theirs)
 
 
 def test_a_number_of_the_cpu_is_taken_where_a_gpu_takes_it(record: Record) -> None:
-    assert (torch.ones(2, device=DEVICE) * torch.tensor(3.0)).tolist() == [3, 3]
+    assert (torch.ones(2, device=record.device) * torch.tensor(3.0)).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_a_number_of_the_cpu_is_taken_where_a_gpu_takes_it(record: Record) -> No
         (lambda x: x.new_full((), 2.0), {}),
         (lambda x: x.masked_fill_(x > 1, 0), {}),
         (lambda x: torch.zeros(3).to(x.device, non_blocking=True), {}),
-        (lambda x: x.to(torch.float64).to(DEVICE), {}),
+        (lambda x: x.to(torch.float64).to(x.device), {}),
     ],
 )
 def test_what_a_gpu_would_be_waited_for_is_counted(
     record: Record, work: Callable[[Tensor], object], waits: dict[str, int]
 ) -> None:
-    x = torch.arange(3.0, device=DEVICE)
+    x = torch.arange(3.0, device=record.device)
     record.waits.clear()
     work(x)
     assert kinds(record) == waits
@@ -103,12 +103,12 @@ def test_what_a_gpu_would_be_waited_for_is_counted(
 def test_a_copy_that_nobody_waits_for_is_a_race(
     record: Record, copy: Callable[[Tensor], Tensor]
 ) -> None:
-    copy(torch.ones(3, device=DEVICE))
+    copy(torch.ones(3, device=record.device))
     assert record.races.total() == 1
 
 
 def test_waits_are_counted_from_item_to_item(record: Record) -> None:
-    x = torch.ones(2, device=DEVICE)
+    x = torch.ones(2, device=record.device)
     for item in record.counted("work", [0, 3, 1]):
         for _ in range(item):
             x.sum().item()
@@ -129,14 +129,14 @@ def test_a_network_learns_there_what_it_learns_on_the_cpu(record: Record) -> Non
             optimizer.step()
         return torch.cat([each.detach().cpu().flatten() for each in network.parameters()])
 
-    assert torch.equal(learn(DEVICE), learn(torch.device("cpu")))
+    assert torch.equal(learn(record.device), learn(torch.device("cpu")))
 
 
 def test_sparse_matrices_are_multiplied_there(record: Record) -> None:
-    starts = torch.tensor([0, 1, 2], dtype=torch.int32, device=DEVICE)
-    columns = torch.tensor([1, 0], dtype=torch.int32, device=DEVICE)
-    matrix = csr_matrix(starts, columns, torch.tensor([2.0, 3.0], device=DEVICE), 2)
-    x = torch.tensor([[1.0], [10.0]], device=DEVICE)
+    starts = torch.tensor([0, 1, 2], dtype=torch.int32, device=record.device)
+    columns = torch.tensor([1, 0], dtype=torch.int32, device=record.device)
+    matrix = csr_matrix(starts, columns, torch.tensor([2.0, 3.0], device=record.device), 2)
+    x = torch.tensor([[1.0], [10.0]], device=record.device)
     assert csr_product(matrix, x).tolist() == [[20], [3]]
     assert ("aten::mm", "SparseCsrCUDA") in record.operators
     with pytest.raises(RuntimeError, match="mixes devices"):
@@ -144,12 +144,12 @@ def test_sparse_matrices_are_multiplied_there(record: Record) -> None:
 
 
 def test_an_operator_without_a_kernel_is_found(record: Record) -> None:
-    torch.histogram(torch.ones(4, device=DEVICE), bins=2)
+    torch.histogram(torch.ones(4, device=record.device), bins=2)
     assert without_kernel(record.operators) == ["aten::histogram.bin_ct"]
 
 
 def test_nothing_works_there_once_the_pretence_is_over() -> None:
-    with pretending():
-        x = torch.ones(3, device=DEVICE)
+    with pretending() as record:
+        x = torch.ones(3, device=record.device)
     with pytest.raises(RuntimeError, match="outside of"):
         x + 1

@@ -14,7 +14,7 @@ from misc.weights import (
     save_weights,
     write_torch_file,
 )
-from tests.helpers.pretended_device import DEVICE, pretending
+from tests.helpers.pretended_device import pretending
 
 
 def small_network() -> nn.Sequential:
@@ -156,8 +156,8 @@ def test_files_older_than_the_batch_counter_load() -> None:
 
 def test_what_lies_on_a_device_is_written_as_the_cpus(tmp_path: Path) -> None:
     weight = torch.arange(24.0).view(1, 2, 3, 4).to(memory_format=torch.channels_last)
-    with pretending():
-        for name, each in (("cpu", weight), ("device", weight.to(DEVICE))):
+    with pretending() as record:
+        for name, each in (("cpu", weight), ("device", weight.to(record.device))):
             state = {"model": {"w": each}, "optimizer": {"state": {0: [each + 1, (each.sum(), 2)]}}}
             write_torch_file(state, tmp_path / name)
     assert (tmp_path / "device").read_bytes() == (tmp_path / "cpu").read_bytes()
