@@ -53,6 +53,7 @@ WAITS = {
         1 + 2 * COPIED, *[2 * COPIED] * 3, 0,
     ],
     "make_sem_seg": [*[CRF] * 8, 0],
+    "contact sheets": [0, *[1 + COPIED] * 2],  # of the boundary network: a photograph, and back
 }  # fmt: skip
 VAL = FINITE + 3 * SEGMENTED + 2  # of three images; processes sum up their matrices on the device
 SEG_WAITS = {
@@ -66,6 +67,12 @@ SEG_WAITS = {
 RARE_CHECKPOINTS = "--checkpoint_every=600"  # each copies all weights to the CPU
 
 
+def files(out_dir: Path) -> dict[str, bytes]:
+    """What the steps made, DeepLab's masks and the contact sheets among them."""
+    others = [path for name in ("seg", "panels") for path in (out_dir / name).rglob("*.png")]
+    return contents(out_dir) | {str(p.relative_to(out_dir)): p.read_bytes() for p in others}
+
+
 class Pretended(NamedTuple):
     """A run on the pretended device, what was done there, and which networks lived too long."""
 
@@ -75,7 +82,7 @@ class Pretended(NamedTuple):
 
     def demand(self, on_cpu: Run, waits: dict[str, list[int]]) -> None:
         """Compare it with a run on the CPU, and with the waits that are stated."""
-        made, expected = contents(self.run.out_dir), contents(on_cpu.out_dir)
+        made, expected = files(self.run.out_dir), files(on_cpu.out_dir)
         assert made.keys() == expected.keys()
         assert [name for name in expected if made[name] != expected[name]] == []
         assert not self.record.races
@@ -143,7 +150,7 @@ def pretended(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         assert "stopped at step 1 of 4; a checkpoint is kept" in stopped.stderr
         patch.setattr("step.make_walk.IMAGES_A_WALK", 4)
         with networks_watched() as alive:
-            done = run(tiny_dataset, out_dir, RARE_CHECKPOINTS)
+            done = run(tiny_dataset, out_dir, RARE_CHECKPOINTS, "--panels=2")
     assert done.status == 0, done.stderr
     return Pretended(done, record, alive)
 
