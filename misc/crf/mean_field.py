@@ -69,17 +69,22 @@ def bilateral_filter(image: Tensor, sxy: float, srgb: float) -> PermutohedralFil
     height, width = image.shape[:2]
     positions = _scaled_positions(height, width, sxy, image.device)
     colours = image.reshape(-1, 3).T.float()
-    return PermutohedralFilter(torch.cat([positions, colours / colours.new_tensor(srgb)]))
+    return PermutohedralFilter(torch.cat([positions, colours / _on_device_of(colours, srgb)]))
 
 
 def _scaled_positions(height: int, width: int, sxy: float, device: torch.device) -> Tensor:
-    """Float32 (2,H*W): x and y of each pixel, row by row, over `sxy`.
-
-    A tensor divides, since a GPU would multiply by a number's reciprocal, which rounds differently.
-    """
+    """Float32 (2,H*W): x and y of each pixel, row by row, over `sxy`."""
     y, x = torch.meshgrid(
         torch.arange(height, dtype=torch.float32, device=device),
         torch.arange(width, dtype=torch.float32, device=device),
         indexing="ij",
     )
-    return torch.stack([x.flatten(), y.flatten()]) / x.new_tensor(sxy)
+    return torch.stack([x.flatten(), y.flatten()]) / _on_device_of(x, sxy)
+
+
+def _on_device_of(tensor: Tensor, number: float) -> Tensor:
+    """`number` as a tensor to divide by, filled where `tensor` is, so that nobody waits for a copy.
+
+    A GPU would multiply by the reciprocal of a plain number, which rounds differently.
+    """
+    return tensor.new_full((), number)
