@@ -50,12 +50,10 @@ class PermutohedralFilter:
         codes, steps, largest = _vertex_codes(lower, position)
         codes, order = codes.flatten().sort(stable=True)
         vertices = _numbered(codes)
-        num_vertices = _checked_count(vertices, largest)
-        counts = codes.new_zeros(num_vertices, dtype=torch.int32)
-        counts.scatter_add_(0, vertices, torch.ones_like(vertices, dtype=torch.int32))
-        blurs = _blur_matrices(codes.new_empty(num_vertices).scatter_(0, vertices, codes), steps)
+        starts = _starts(vertices, _checked_count(vertices, largest))
+        blurs = _blur_matrices(codes.index_select(0, starts[:-1]), steps)
         weights = weights.T.contiguous()
-        self.matrices = _filter_matrices(weights, order, vertices.int(), counts, blurs, num_points)
+        self.matrices = _filter_matrices(weights, order, vertices.int(), starts, blurs, num_points)
         """What a filtering multiplies with, in turn: splat, d+1 blurs, slice (all CSR)."""
 
     @torch.no_grad()
@@ -74,20 +72,18 @@ def _filter_matrices(
     weights: Tensor,
     order: Tensor,
     vertices: Tensor,
-    counts: Tensor,
+    starts: Tensor,
     blurs: list[Tensor],
     num_points: int,
 ) -> list[Tensor]:
     """Splat, `blurs` and slice, with the normalisation in the first and the last.
 
     Takes `weights` (N,d+1) and, sorted by vertex, `order` into them and their `vertices`, and
-    `counts` (M,) of each vertex.
+    `starts` (M+1,) of the vertices in that order.
     """
     count = weights.shape[1]
-    num_vertices = len(counts) + 1
-    splat_starts = counts.new_zeros(num_vertices + 1, dtype=torch.int32)
-    splat_starts[1:-1] = counts.cumsum(0)
-    splat_starts[-1] = splat_starts[-2]
+    num_vertices = len(starts)  # with vertex M, which has no points
+    splat_starts = torch.cat([starts, starts[-1:]])
     points = torch.arange(len(weights), dtype=torch.int32, device=weights.device)
     points = points.clamp_(max=num_points - 1)[:, None].expand_as(weights).reshape(-1)
     points = points.index_select(0, order)
@@ -192,6 +188,13 @@ def _numbered(codes: Tensor) -> Tensor:
     is_next = torch.zeros_like(codes, dtype=torch.bool)
     torch.ne(codes[1:], codes[:-1], out=is_next[1:])
     return is_next.cumsum(0)
+
+
+def _starts(vertices: Tensor, count: int) -> Tensor:
+    """Where each of `count` ascending `vertices` begins, and their end, int32 (count+1,)."""
+    starts = torch.zeros(count + 1, dtype=torch.int32, device=vertices.device)
+    starts[1:].scatter_add_(0, vertices, starts.new_ones(1).expand_as(vertices))
+    return starts.cumsum(0, dtype=torch.int32)
 
 
 def _checked_count(vertices: Tensor, largest: Tensor) -> int:
