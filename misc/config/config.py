@@ -34,9 +34,9 @@ class DataSettings:
     )
     preset: str = setting(
         "none",
-        "set the published defaults of a dataset, BES's own, or what suits a few hundred images; "
-        "other flags override them",
-        ("none", "voc12", "coco14", "bes", "small"),
+        "set the published defaults of a dataset, WSSS-BED's or BES's own, or what suits a few "
+        "hundred images; other flags override them",
+        ("none", "voc12", "wsss_bed", "coco14", "bes", "small"),
         decides=NO_EFFECT,
         in_short_help=True,
     )

@@ -132,15 +132,21 @@ MUTANTS = (
          "test_parameters_learn_in_three_groups_and_batch_norm_in_none"),
         ("fixed batch norm learns", "module.requires_grad_(False)", "module.requires_grad_(True)",
          "test_parameters_learn_in_three_groups_and_batch_norm_in_none"),
+        ("Caffe's mean is not taken off", "x - self.zero if self.is_caffe", "x if self.is_caffe",
+         "tests/net/test_segmentation_init.py::"
+         "test_input_in_torchvisions_normalisation_gives_what_caffes_input_gave"),
+        ("pooling rounds down", "pool.ceil_mode = True", "pool.ceil_mode = False",
+         "test_logits_are_at_stride_8"),
+        ("scales step by sizes", "scale_factor=scale, mode",
+         "scale_factor=scale, recompute_scale_factor=True, mode",
+         "test_scales_step_by_the_factor_also_where_the_size_is_rounded"),
         ("Caffe's stride in the wrong place", "== 3 and not stride_in_1x1 else",
          "== 3 and stride_in_1x1 else",
          "test_caffes_strides_are_in_the_first_1x1_and_travel_with_the_weights"),
     ),
     *mutants_of(
         "net/segmentation_init.py", "tests/net/test_segmentation_init.py",
-        ("Caffe's colours in their order", "red_first = weight.flip(1)", "red_first = weight",
-         "test_input_in_torchvisions_normalisation_gives_what_caffes_input_gave"),
-        ("Caffe's mean the wrong way", "mean - red_first.sum", "mean + red_first.sum",
+        ("Caffe's colours in their order", "weight.flip(1) * ", "weight * ",
          "test_input_in_torchvisions_normalisation_gives_what_caffes_input_gave"),
     ),
     *mutants_of(
@@ -338,7 +344,7 @@ MUTANTS = (
         ("crops never reach the end", "rng.integers(0, abs(room) + 1)",
          "rng.integers(0, max(abs(room), 1))",
          "tests/voc12/test_dataloader.py::test_random_crops_reach_every_place_and_never_beyond"),
-        ("padding is no zero", "/ std * inside", "/ std",
+        ("padding is no zero", "torch.where(inside, (crops", "torch.where(inside | True, (crops",
          "tests/voc12/test_dataloader.py::"
          "test_padding_is_zero_in_image_and_saliency_and_ignore_in_codes"),
     ),
@@ -356,14 +362,18 @@ MUTANTS = (
         ("photographs resized bilinearly", "long_side / max(image.shape[:2]), BICUBIC",
          "long_side / max(image.shape[:2]), BILINEAR",
          "test_photographs_of_the_classifier_are_resized_bicubically"),
-        ("masks' images resized bicubically", "self.scales[rng.integers(len(self.scales))], "
-         "BILINEAR", "self.scales[rng.integers(len(self.scales))], BICUBIC",
+        ("masks' images resized as the classifier's", "resize_linear(image, (height, width))",
+         "resize(image, (height, width), BICUBIC)",
          "tests/voc12/test_segmentation_crops.py::"
          "test_images_are_rescaled_bilinearly_and_masks_keep_their_ids"),
-        ("background around small images", 'box.cut(mask, VOID)', 'box.cut(mask, 0)',
-         "tests/voc12/test_segmentation_crops.py::test_around_small_images_nothing_is_learnt"),
-        ("the mask is not mirrored", "image, mask = image[:, ::-1], mask[:, ::-1]",
-         "image = image[:, ::-1]",
+        ("background around small images", ', NEAREST), VOID)', ', NEAREST), 0)',
+         "tests/voc12/test_segmentation_crops.py::test_beside_small_images_nothing_is_learnt"),
+        ("padded all around", "rng, pads_end=True", "rng",
+         "tests/voc12/test_segmentation_crops.py::test_beside_small_images_nothing_is_learnt"),
+        ("sizes are rounded to the next", "int(side * scale))", "round(side * scale))",
+         "tests/voc12/test_segmentation_crops.py::"
+         "test_images_are_rescaled_bilinearly_and_masks_keep_their_ids"),
+        ("the mask is not mirrored", "crop[:, ::-1], mask[:, ::-1]", "crop[:, ::-1], mask",
          "tests/voc12/test_segmentation_crops.py::"
          "test_image_and_mask_are_cut_and_mirrored_alike"),
         ("segmentation's crops ignore the seed", "_rng(self.seed, draw)\n        image = "
