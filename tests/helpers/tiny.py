@@ -41,7 +41,7 @@ TINY_FLAGS = [
     "--panels=0",
     "--report=no",
 ]
-ARTEFACTS = ("weights", "cam", "cam_vis", "boundary_label", "walk", "sem_seg")
+ARTEFACTS = ("weights", "cam", "cam_vis", "boundary_label", "walk", "sem_seg", "seg")
 needs_pydensecrf = pytest.mark.skipif(
     importlib.util.find_spec("pydensecrf") is None, reason="pydensecrf is not installed"
 )

@@ -13,7 +13,7 @@ MUTANTS = (
          "return self.classifier(features)", "test_scores_and_maps_are_the_recorded_ones"),
         ("the mirror image's map is not turned back", "maps[0] + maps[1].flip(-1)",
          "maps[0] + maps[1]", "test_scores_and_maps_are_the_recorded_ones"),
-        ("classes one too high", "device=maps[0].device) - 1", "device=maps[0].device)",
+        ("classes one too high", "dtype=torch.long) - 1", "dtype=torch.long)",
          "test_classes_are_combined_alone_and_in_the_order_asked_for"),
         ("only the last scale counts", "total += F.interpolate", "total = F.interpolate",
          "test_multi_scale_cams_are_the_recorded_ones"),
@@ -421,6 +421,9 @@ MUTANTS = (
     ),
     *mutants_of(
         "misc/weights.py", "tests/misc/test_weights.py",
+        ("weights are written as they lie", "torch.save(_on_cpu(content), file)",
+         "torch.save(content, file)",
+         "test_what_lies_on_a_device_is_written_as_the_cpus"),
         ("a weight of two values is taken", "and not torch.equal(found[name], value)", "and False",
          "test_a_weight_under_two_names_must_be_one_weight"),
         ("what a file says is executed", "weights_only=True)", "weights_only=False)",
