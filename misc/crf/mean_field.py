@@ -37,8 +37,11 @@ class TorchMeanField:
         self._bilateral = bilateral_filter(image, bilateral_sxy, bilateral_srgb)
 
     @torch.no_grad()
-    def infer(self, unary: Tensor) -> Tensor:
-        """Marginals float32 (B,L,N) of B CRFs at once from their energies `unary` (B,L,N)."""
+    def infer(self, unary: Tensor, *, last_is_mute: bool = False) -> Tensor:
+        """Marginals float32 (B,L,N) of B CRFs at once from their energies `unary` (B,L,N).
+
+        A mute last label sends no messages from pixel to pixel.
+        """
         batch, num_labels, num_pixels = unary.shape
         by_pixel = unary.permute(2, 0, 1).contiguous()
         marginals = _softmax(by_pixel.neg())
@@ -46,7 +49,10 @@ class TorchMeanField:
             values = marginals.view(num_pixels, batch * num_labels)
             message = self._gaussian(values).mul_(self._compats[0])
             message.add_(self._bilateral(values), alpha=self._compats[1])
-            marginals = _softmax(message.view_as(by_pixel).sub_(by_pixel))
+            message = message.view_as(by_pixel)
+            if last_is_mute:
+                message[..., -1].zero_()
+            marginals = _softmax(message.sub_(by_pixel))
         return marginals.permute(1, 2, 0)
 
 
