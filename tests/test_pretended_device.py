@@ -36,9 +36,10 @@ FINITE = 1  # all weights are looked at together
 EVALUATED = 1  # all batches are summed up on the device
 NOT_FINITE = 1  # an image's logits are looked at
 NEIGHBOURS = 2  # of a grid's pixels: numbered once for each size
-LATTICES = 20  # both of a CRF
-CRF = 1 + LATTICES + COPIED  # its labels are looked at first
+LATTICE = 1  # how many vertices it has
+CRF = 2 * LATTICE + COPIED  # one lattice for the image, one for its size
 SEGMENTED = NOT_FINITE + COPIED
+MASKS = NOT_FINITE + 1 + CRF  # which classes can win is looked at
 WAITS = {
     # It goes on after its first update: the second and the last end an epoch, where val is
     # evaluated, after the last also the training images.
@@ -61,8 +62,9 @@ SEG_WAITS = {
     "train_seg": [
         0, NORMALISED + LOSS, LOSS, LOSS, LOSS + VAL + DEEPLAB - 1, LOSS, LOSS + VAL,
     ],
-    "make_seg": [DEEPLAB + NOT_FINITE + COPIED, SEGMENTED, SEGMENTED, 0],
-    "make_seg (best)": [DEEPLAB + NOT_FINITE + COPIED, SEGMENTED, SEGMENTED, 0],
+    # The second time the sizes are known.
+    "make_seg": [DEEPLAB + MASKS, MASKS, MASKS, 0],
+    "make_seg (best)": [DEEPLAB + MASKS - LATTICE, *[MASKS - LATTICE] * 2, 0],
 }  # fmt: skip
 RARE_CHECKPOINTS = "--checkpoint_every=600"  # each copies all weights to the CPU
 
