@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from torch import nn
 
 from misc.training import PolySgd, train
@@ -93,7 +94,8 @@ class Pretended(NamedTuple):
         assert {step: of_items.get(step) for step in waits} == waits, "\n".join(places)
         others = {name: counts for name, counts in of_items.items() if name not in waits}
         assert sum(map(sum, others.values())) == 0, others
-        assert without_kernel(self.record.operators) == []
+        if torch.backends.cuda.is_built():
+            assert without_kernel(self.record.operators) == []
 
 
 @contextlib.contextmanager

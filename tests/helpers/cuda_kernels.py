@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+needs_cuda_build = pytest.mark.skipif(
+    not torch.backends.cuda.is_built(), reason="this torch is built for the CPU alone"
+)
+
 Operator = tuple[str, str]
 """Name, and the dispatch key that a GPU looks for a kernel under."""
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from misc.csr import csr_matrix, csr_product
-from tests.helpers.cuda_kernels import without_kernel
+from tests.helpers.cuda_kernels import needs_cuda_build, without_kernel
 from tests.helpers.pretended_device import Record, pretending
 
 
@@ -143,6 +143,7 @@ def test_sparse_matrices_are_multiplied_there(record: Record) -> None:
         csr_product(matrix, torch.ones(2, 1))
 
 
+@needs_cuda_build
 def test_an_operator_without_a_kernel_is_found(record: Record) -> None:
     torch.histogram(torch.ones(4, device=record.device), bins=2)
     assert without_kernel(record.operators) == ["aten::histogram.bin_ct"]

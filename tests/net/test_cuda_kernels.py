@@ -15,14 +15,23 @@ from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2, MultiScale
 from step.train_seg import SEG_BACKBONES
-from tests.helpers.cuda_kernels import Operators, fake_card, move_to_card, run_backward
+from tests.helpers.cuda_kernels import (
+    Operators,
+    fake_card,
+    move_to_card,
+    needs_cuda_build,
+    run_backward,
+)
 
 CLASSES = 20
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 QUICK = "squeezenet1_0"
 
-# torch's own remark on `FoldedBackbone`, which asks where weights lie.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+pytestmark = [
+    needs_cuda_build,
+    # torch's own remark on `FoldedBackbone`, which asks where weights lie.
+    pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor"),
+]
 
 
 def of_backbones(names: tuple[str, ...]) -> pytest.MarkDecorator:
