@@ -84,7 +84,7 @@ def run_backward(loss: Tensor) -> int:
     """Call every function of the graph below a scalar once, with its gradients.
 
     Returns:
-        how many parameters got one, each of its parameter's shape, type and device.
+        how many parameters have got one as their `grad`, of their shape, type and device.
     """
     assert loss.grad_fn is not None
     gradients: dict[Any, dict[int, Tensor]] = defaultdict(dict)
@@ -96,6 +96,7 @@ def run_backward(loss: Tensor) -> int:
             gradient, parameter = given[0], function.variable
             assert (gradient.shape, gradient.dtype) == (parameter.shape, parameter.dtype)
             assert gradient.device == parameter.device
+            parameter.grad = gradient
             parameters += 1
             continue
         results = function(*(given.get(i) for i in range(len(function._input_metadata))))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from misc.config import BACKBONES
+from misc.training import PolySgd
 from net.backbone import build_backbone
 from net.boundary import BoundaryNetwork
 from net.cam import CamClassifier
@@ -44,7 +45,7 @@ def on_card(
     learn: Callable[[nn.Module, Tensor], list[Tensor]],
     predict: Callable[[nn.Module, Tensor], Tensor],
 ) -> None:
-    """Forward, backward and prediction of a network in each precision."""
+    """Prediction, forward and backward pass and update of a network in each precision."""
     with torch.device("meta"):
         network = build()
     with fake_card():
@@ -61,13 +62,23 @@ def on_card(
             with used:
                 learning = run_backward(torch.stack([each.float().sum() for each in outputs]).sum())
             assert learning == sum(each.requires_grad for each in network.parameters()) > 0
+            with used:
+                update(network)
             assert used.without_kernel == []
-            assert {"aten::convolution", "aten::convolution_backward"} <= used.names
+            assert {
+                "aten::convolution", "aten::convolution_backward", "aten::_foreach_add_.List",
+            } <= used.names  # fmt: skip
 
 
-@of_backbones(BACKBONES)
-@pytest.mark.parametrize("from_scratch", [False, True])
-def test_the_classifier_runs_on_a_gpu(backbone: str, from_scratch: bool) -> None:
+def update(network: nn.Module) -> None:
+    """Update all weights at once, as torch does on a GPU unless tensors are fake."""
+    optimizer = PolySgd(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1, max_step=2)
+    for group in optimizer.param_groups:
+        group["foreach"] = True
+    optimizer.step()
+
+
+def learn_tags(*, backbone: str, from_scratch: bool) -> None:
     on_card(
         lambda: CamClassifier(
             build_backbone(backbone, fixed_batch_norm=not from_scratch),
@@ -77,6 +88,16 @@ def test_the_classifier_runs_on_a_gpu(backbone: str, from_scratch: bool) -> None
         lambda network, x: [network(x)],
         lambda network, x: network.cams_of_pair(x),  # type: ignore[operator]
     )
+
+
+@of_backbones(BACKBONES)
+def test_the_classifier_runs_on_a_gpu(backbone: str) -> None:
+    learn_tags(backbone=backbone, from_scratch=False)
+
+
+@pytest.mark.slow
+def test_from_scratch_with_batch_norms_that_learn() -> None:
+    learn_tags(backbone="resnet18", from_scratch=True)
 
 
 @of_backbones(BACKBONES)
