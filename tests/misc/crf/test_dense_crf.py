@@ -181,14 +181,13 @@ def test_where_all_labels_can_win_all_take_part(
 
 def test_a_label_that_can_win_at_one_pixel_takes_part(image: np.ndarray, backend: str) -> None:
     crf = DenseCrf(image, CrfParams(iterations=0), backend=backend)
-    bound = losing_probability(3, crf.params)
-    probabilities = np.full((3, 12, 17), bound * 0.9, np.float32)
-    probabilities[2] = 1 - 2 * bound
-    assert (crf.labels_from_probabilities(probabilities) == 2).all()
-    probabilities[:, 3, 5] = bound, 0.9, 0.1 - bound
+    probabilities = np.zeros((4, 12, 17), np.float32)
+    probabilities[3] = 1
+    assert (crf.labels_from_probabilities(probabilities) == 3).all()
+    probabilities[:, 3, 5] = 0, 0.4, 0.3, 0.3
     labels = crf.labels_from_probabilities(probabilities)
     assert labels[3, 5] == 1
-    assert (labels == 2).sum() == labels.size - 1
+    assert (labels == 3).sum() == labels.size - 1
 
 
 def test_an_image_without_classes_is_all_background(image: np.ndarray, backend: str) -> None:
