@@ -50,7 +50,7 @@ class Settings:
 class Logits(NamedTuple):
     """Image id, image uint8 (H,W,3), and class logits float32 (C,h,w).
 
-    The logits stay where they are made from, and are an array where that is the CPU.
+    The logits are a tensor on the device that makes the masks; for the CPU, an array.
     """
 
     image_id: str
