@@ -28,7 +28,8 @@ MAX_LABELS = 255
 PROBABILITY_FLOOR = 1e-5
 """Probabilities below this count as this (pydensecrf's own clip, and so everyone's)."""
 LARGEST_ROW_SUM = 1.5
-"""What a kernel adds up to at one pixel, at most: measured, not proven."""
+"""What a kernel adds up to at one pixel, at most. Measured on 20 photographs of VOC 2012 with
+DeepLab's CRF: 1.1 (position) and 1.35 (position and colour)."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,8 @@ class DenseCrf:
 
         Labels that can win nowhere (`losing_probability`) are put together as one, the rest: it has
         the sum of their probabilities, sends no messages, for theirs would be next to nothing, and
-        wins nowhere either. So an image takes the time of the classes that it may show, and a GPU
-        is waited for once more. Raises UserError as `from_probabilities`, and on more than
+        is never the answer. So an image takes the time of the classes that it may show. A GPU is
+        waited for once more. Raises UserError as `from_probabilities`, and on more than
         `MAX_LABELS` labels.
         """
         given = self._probabilities(probabilities)
@@ -145,14 +146,12 @@ class DenseCrf:
         can_win = strongest >= strongest.amax().clamp(max=bound)
         labels = can_win.nonzero()[:, 0]
         likely = given.index_select(0, labels)
-        if len(likely) == 1:
-            winners = torch.zeros_like(likely[0], dtype=torch.int64)
-        elif len(likely) == len(given):
-            winners = self._infer(-likely.log()[None])[0].argmax(0)
-        else:
+        if 1 < len(likely) < len(given):
             rest = given.masked_fill(can_win[:, None, None], 0).sum(0, keepdim=True)
             unary = -torch.cat([likely, rest]).log()
             winners = self._infer(unary[None], last_is_mute=True)[0, :-1].argmax(0)
+        else:
+            winners = self._infer(-likely.log()[None])[0].argmax(0)
         found = labels.to(torch.uint8).index_select(0, winners.flatten()).view_as(winners)
         return _as_kind_of(found, probabilities)
 
