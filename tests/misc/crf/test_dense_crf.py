@@ -21,6 +21,7 @@ from misc.crf.dense_crf import losing_probability
 from misc.crf.mean_field import TorchMeanField
 from misc.errors import UserError
 from tests.helpers.paths import GOLDEN
+from tests.helpers.pretended_device import pretending
 from tests.helpers.tiny import needs_pydensecrf
 
 VARIANTS = {
@@ -305,6 +306,30 @@ def test_a_gpu_gives_the_same_labels(records: dict[str, np.ndarray]) -> None:
     labels = crf.from_labels(records["2007_000010/fg/default/in"], 4)
     differing = np.mean(labels != records["2007_000010/fg/default/out"])
     assert differing <= MAX_DIFFERING["torch"]
+
+
+def test_a_device_is_waited_for_once_a_lattice_and_for_the_labels_that_can_win(
+    image: np.ndarray, many_labels: np.ndarray
+) -> None:
+    """However many CRFs follow; and a device gives the CPU's bytes."""
+    of_labels = torch.from_numpy(many_labels.argmax(0))
+    softmax = torch.from_numpy(many_labels)
+    on_cpu = DenseCrf(image, DEEPLAB_CRF)
+    lattice = ("to the CPU", "misc/crf/permutohedral.py:_checked_count")
+    can_win = ("nonzero", "misc/crf/dense_crf.py:labels_from_probabilities")
+    with pretending() as record:
+        labels, probabilities = (
+            each.to(record.device, non_blocking=True) for each in (of_labels, softmax)
+        )
+        crf = DenseCrf(image, DEEPLAB_CRF, device=record.device)
+        strict, lenient = crf.from_labels_many([labels, labels], 9)
+        assert record.waits == {lattice: 2}  # one for the position, one for the colour too
+        likely = crf.labels_from_probabilities(probabilities)
+        assert record.waits == {lattice: 2, can_win: 1}
+        found = [each.cpu() for each in (strict, lenient, likely)]
+    expected = [*on_cpu.from_labels_many([of_labels] * 2, 9)]
+    expected.append(on_cpu.labels_from_probabilities(softmax))
+    assert all(map(torch.equal, found, expected))
 
 
 def test_arrays_may_be_read_only_and_not_contiguous(
