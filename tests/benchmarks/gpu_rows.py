@@ -92,7 +92,9 @@ class Bench:
     @property
     def repeats(self) -> int:
         """How often a short work is timed."""
-        return 1 if self.quick else 10
+        if self.quick:
+            return 1
+        return 2 if self.device == "cpu" else 10
 
     def pictures(self, most: int) -> list[Picture]:
         """So many images of many sizes, of one photograph."""
