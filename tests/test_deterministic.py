@@ -7,6 +7,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from net.backbone import build_backbone
+from net.boundary import BoundaryNetwork
+from tests.helpers.cuda_kernels import (
+    Operators,
+    fake_card,
+    move_to_card,
+    needs_cuda_build,
+    run_backward,
+)
 from tests.helpers.segmentation import SEG_FLAGS, TRAIN_ONLY
 from tests.helpers.tiny import Run, run
 
@@ -70,3 +79,28 @@ def test_the_operators_of_torchs_own_loss_would_be_noticed() -> None:
     with Recorder() as recorder:
         torch.nn.functional.cross_entropy(logits, torch.zeros(1, 3, 3).long()).backward()
     assert "nll_loss2d_forward" in recorder.names
+
+
+@needs_cuda_build
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_on_a_gpu_the_gradient_of_bilinear_scaling_takes_a_form_that_repeats(
+    *, deterministic: bool
+) -> None:
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with torch.device("meta"):
+            network = BoundaryNetwork(build_backbone("resnet18", fixed_batch_norm=True))
+        with fake_card():
+            move_to_card(network)
+            with Operators() as used:
+                outputs = network(torch.empty(2, 3, 64, 64, device="cuda"))
+            with used:
+                run_backward(outputs.sum())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    repeats = "aten::upsample_bilinear2d_backward" not in used.names
+    assert repeats == deterministic
+    assert used.without_kernel == []
+    assert not {name.removeprefix("aten::") for name in used.names} & REFUSED

@@ -220,9 +220,9 @@ def _demand_a_gpu_for_each_rank(num_gpus: int) -> None:
     ranks = local_ranks()
     if ranks > num_gpus:
         raise UserError(
-            f"{ranks} processes were started on this machine, which has {num_gpus} GPUs, and each "
-            f"needs one of its own. Start {num_gpus} (--nproc_per_node={num_gpus}), or pass "
-            "--device cpu."
+            f"{ranks} processes were started on this machine, which has {num_gpus} "
+            f"GPU{'s' * (num_gpus > 1)}, and each needs one of its own. Start {num_gpus} "
+            f"(--nproc_per_node={num_gpus}), or pass --device cpu."
         )
 
 

@@ -72,9 +72,17 @@ def read_ahead(runtime: "Runtime", dataset: Any, **options: Any) -> Iterator[Any
 
 
 def _ahead_for(workers: int, dataset: Any, batches: Any) -> Ahead:
-    """How to read: what `within` says of the first item's size."""
+    """How to read: what `within` says of the first item's size.
+
+    Args:
+        workers: how many processes there may be.
+        dataset: what is read.
+        batches: lists of its indices, to be gone through several times; None: one by one.
+    """
+    if workers == 0:
+        return Ahead(0, ITEMS_AHEAD)
     first = next(iter(range(len(dataset)) if batches is None else batches), None)
-    if workers == 0 or first is None:
+    if first is None:
         return Ahead(workers, ITEMS_AHEAD)
     item = num_bytes(dataset[first]) if batches is None else _bytes_of_batch(dataset, first)
     room = room_to_read_ahead()
