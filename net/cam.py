@@ -38,7 +38,7 @@ class CamClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self._frozen_features = FoldedBackbone(backbone)
+        self.frozen_backbone = FoldedBackbone(backbone)
         self.classifier = nn.Conv2d(backbone.channels[-1], num_classes, 1, bias=False)
         for index in range(train_from):
             for module in backbone.stage(index):
@@ -56,7 +56,7 @@ class CamClassifier(nn.Module):
 
         As of a classifier in eval mode, and without gradients for its backbone.
         """
-        features = self._frozen_features(x)[-1]
+        features = self.frozen_backbone(x)[-1]
         return F.relu(self.classifier(features))
 
     def cams_of_pair(self, x_pair: Tensor) -> Tensor:

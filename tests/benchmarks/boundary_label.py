@@ -26,7 +26,7 @@ from tests.benchmarks.inputs import (
     QUICK_SCALE,
     Picture,
     read_picture,
-    run_step,
+    seconds_of_steps,
     write_dataset,
 )
 
@@ -128,16 +128,15 @@ def add_processes(report: Report, root: Path, count: int, quick: bool) -> None:
     seconds = {}
     for processes in (1, 2):
         out_dir = root / f"processes{processes}"
-        said = run_step(
-            "make_boundary_label", root, out_dir, f"--num_workers={processes}",
+        seconds[processes] = seconds_of_steps(
+            ["make_boundary_label"], root, out_dir, f"--num_workers={processes}",
             f"--cam_out_dir={root / 'cam'}", "--device=cpu",
         )  # fmt: skip
-        seconds[processes] = said["seconds"]
         report.add(
             f"make_boundary_label, {count} images, {processes} processes",
-            seconds=said["seconds"],
-            images_a_second=count / said["seconds"],
-            times_one_process=seconds[1] / said["seconds"],
+            seconds=seconds[processes],
+            images_a_second=count / seconds[processes],
+            times_one_process=seconds[1] / seconds[processes],
         )
     faster = None if quick else seconds[1] / seconds[2]
     report.target("two processes: times faster than one", faster, at_least=1.8)
@@ -163,14 +162,14 @@ def grow_images(report: Report, root: Path, counts: Sequence[int]) -> None:
     for count in counts:
         folder = root / f"images{count}"
         write_dataset(folder, count, picture)
-        said = run_step(
-            "make_boundary_label", folder, folder / "out", "--num_workers=1",
+        seconds = seconds_of_steps(
+            ["make_boundary_label"], folder, folder / "out", "--num_workers=1",
             f"--cam_out_dir={folder / 'cam'}", "--device=cpu",
         )  # fmt: skip
         report.add(
             f"make_boundary_label, {count} images of {picture.mask.shape[1]} pixels, 1 process",
-            seconds=said["seconds"],
-            each=said["seconds"] / count,
+            seconds=seconds,
+            each=seconds / count,
         )
 
 

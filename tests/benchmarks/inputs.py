@@ -88,7 +88,8 @@ def run_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> d
     """Run some steps on `write_dataset`'s files through the command line.
 
     Returns:
-        step -> what scores.json and run.json say of it, with `seconds` and `images`.
+        step -> what scores.json and run.json say of it, with `seconds` and `images`; of each step
+        that ran, also of one that runs with another (confident regions with boundary labels).
     """
     arguments = [
         f"--voc12_root={root / 'voc'}", f"--out_dir={out_dir}", f"--steps={','.join(steps)}",
@@ -102,12 +103,17 @@ def run_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> d
     if status != 0:
         raise RuntimeError(f"{steps} ended with status {status}:\n{stderr.getvalue()}")
     scores, how = (json.loads((out_dir / f"{name}.json").read_text()) for name in ("scores", "run"))
-    return {step: how["steps"][step] | scores[step] for step in steps}
+    return {step: said | scores[step] for step, said in how["steps"].items()}
 
 
 def run_step(step: str, root: Path, out_dir: Path, *flags: str) -> dict[str, Any]:
-    """Run one step as `run_steps` does; what scores.json says of it."""
+    """Run one step as `run_steps` does; what it says of it."""
     return run_steps([step], root, out_dir, *flags)[step]
+
+
+def seconds_of_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> float:
+    """The seconds of some steps, and of those that ran with them, as `run_steps` runs them."""
+    return sum(said["seconds"] for said in run_steps(steps, root, out_dir, *flags).values())
 
 
 def backbone_name(quick: bool) -> str:
@@ -123,6 +129,13 @@ def build_network(kind: type[BoundaryNetwork] | type[CamClassifier], name: str) 
         CamClassifier(backbone, NUM_CLASSES) if kind is CamClassifier else BoundaryNetwork(backbone)
     )
     return network.eval()
+
+
+def reference_network(kind: type[BoundaryNetwork] | type[CamClassifier], name: str) -> Any:
+    """The same network run as the reference runs it: channels first, every batch norm by itself."""
+    network = build_network(kind, name).to(memory_format=torch.contiguous_format)
+    network.frozen_backbone = network.backbone.forward
+    return network
 
 
 def write_backbone_weights(name: str, path: Path) -> Path:

@@ -3,6 +3,9 @@
 import importlib
 import json
 import math
+import multiprocessing
+import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ import pytest
 import torch
 
 from tests.benchmarks import all as all_rows
-from tests.benchmarks import boundary_label, evaluation, gpu, train_bes
+from tests.benchmarks import boundary_label, chain, evaluation, gpu, train_bes
+from tests.benchmarks.alone import PROC, call_alone
 from tests.benchmarks.common import Report
 from tests.benchmarks.inputs import PHOTOGRAPH, QUICK_SCALE, read_picture, write_dataset
 
@@ -60,6 +64,22 @@ def targets_of(result: dict[str, Any]) -> dict[str, bool | None]:
             ["largest difference from the reference's CAMs"],
         ),
         (
+            "chain",
+            [
+                "train_cam",
+                "make_cam",
+                "make_boundary_label",
+                "train_bes",
+                "make_sem_seg",
+                "eval_",
+                "bf16",
+            ],
+            [
+                "make_cam: difference between both ways",
+                "make_boundary_label: difference between both ways",
+            ],
+        ),
+        (
             "evaluation",
             ["all in memory", "100 thresholds over one", "floor", "area x4", "2 processes"],
             [],
@@ -82,6 +102,32 @@ def test_quick_run_writes_its_rows_and_both_ways_agree(
         assert reached[agreement] is True
     errors = [row["error"] for row in result["rows"] if "error" in row]
     assert all(error < 1e-3 for error in errors)
+
+
+def test_the_rows_of_the_chain_can_be_handed_to_other_processes() -> None:
+    for row in chain.ROWS:
+        assert pickle.loads(pickle.dumps(row)).step == row.step
+
+
+def test_a_call_alone_tells_its_memory_and_that_of_its_workers() -> None:
+    alone = call_alone(hold_in_a_worker, 200)
+    assert alone.result == 200
+    assert 200 < alone.peak_mib < 600 or not PROC.exists()
+
+
+def hold_in_a_worker(mebibytes: int) -> int:
+    """Fill so much memory in a process of this one's for a second."""
+    context = multiprocessing.get_context("spawn")
+    worker = context.Process(target=hold, args=(mebibytes,))
+    worker.start()
+    worker.join()
+    return mebibytes
+
+
+def hold(mebibytes: int) -> None:
+    filled = b"1" * (mebibytes << 20)
+    time.sleep(1)
+    assert len(filled)
 
 
 def test_what_is_timed_as_the_references_labels_are_these() -> None:
