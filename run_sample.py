@@ -40,6 +40,7 @@ from misc.runtime import (
     RUN_LOST,
     PeerLost,
     ReportedByMain,
+    Runtime,
     make_runtime,
     prepare_workers,
     watched_peers,
@@ -362,6 +363,13 @@ def run_arguments(args: argparse.Namespace, words: Sequence[str]) -> Config:
     return config
 
 
+def _runtime_of(config: Config) -> Runtime:
+    """The machine as the settings ask for it."""
+    return make_runtime(
+        config.device, config.precision, config.num_workers, deterministic=config.deterministic
+    )
+
+
 def _draw(config: Config) -> None:
     """Draw the demo's dataset, unless it is there."""
     from step.common.demo import DEMO_DATASET
@@ -369,7 +377,7 @@ def _draw(config: Config) -> None:
 
     assert config.voc12_root is not None
     root = config.voc12_root
-    runtime = make_runtime(config.device, config.precision, config.num_workers)
+    runtime = _runtime_of(config)
 
     def draw() -> None:
         locks = RunLocks()
@@ -400,7 +408,7 @@ def run_nodes(
     from step.common.demo import comparison_table, demo_nodes
     from step.common.runner import DONE, Runner, results_table
 
-    runtime = make_runtime(config.device, config.precision, config.num_workers)
+    runtime = _runtime_of(config)
     setup_logging(None, quiet=not runtime.is_main)
     run = Run.of(config, runtime, is_only_planned=is_only_planned)
     runner = Runner(run, nodes_of(run))

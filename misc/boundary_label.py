@@ -67,7 +67,7 @@ def make_confident_regions(
         ]
         strict, lenient = crf.from_labels_many(labellings, len(cam) + 1)
         regions = torch.where(strict > 0, strict, UNSURE).to(torch.uint8)
-        regions[(strict == 0) & (lenient == 0)] = BoundaryLabel.BACKGROUND
+        regions.masked_fill_((strict == 0) & (lenient == 0), BoundaryLabel.BACKGROUND)
     return regions if isinstance(cam, Tensor) else regions.cpu().numpy()
 
 

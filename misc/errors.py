@@ -15,6 +15,8 @@ MENDABLE = (
 )  # fmt: skip
 # torch has a class of its own for a GPU's memory, and none for the CPU's.
 TORCH_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+# What torch says under --deterministic of an operator that has no kernel for it.
+_NOT_REPEATABLE = re.compile(r"(\w+) does not have a deterministic implementation")
 TO_GO_ON = "Finished work is kept: run the same command again"
 
 
@@ -31,6 +33,12 @@ def failure_in_words(error: BaseException, out_flag: str = "--out_dir") -> str |
         return (
             f"Out of memory{_size_in(error)}. {TO_GO_ON}, with fewer --num_workers or smaller "
             "batches (such as --cam_batch_size), or where more memory is free."
+        )
+    not_repeatable = isinstance(error, RuntimeError) and _NOT_REPEATABLE.search(str(error))
+    if not_repeatable:
+        return (
+            f"--deterministic yes: torch has no kernel of {not_repeatable[1]} that gives the same "
+            f"bits each time on this device. {TO_GO_ON} with --deterministic no, or on the CPU."
         )
     if isinstance(error, OSError) and error.errno in MENDABLE:
         return with_remedy(error, out_flag)

@@ -27,16 +27,32 @@ def save_weights(module: nn.Module, path: Path) -> None:
 def write_torch_file(content: Any, path: Path) -> None:
     """`torch.save`, whole or not at all; the folder is made.
 
+    Tensors are written as the CPU's, wherever they lie, so that any machine can load them.
+
+    Args:
+        content: tensors and plain values, in dicts, lists and tuples.
+        path: of the file.
+
     Raises:
         OSError: what the disk refused, where torch speaks of an archive.
     """
     try:
         with atomic_write(path) as file:
-            torch.save(content, file)
+            torch.save(_on_cpu(content), file)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+
+
+def _on_cpu(content: Any) -> Any:
+    if isinstance(content, Tensor):
+        return content.cpu()
+    if isinstance(content, dict):
+        return {key: _on_cpu(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(_on_cpu(value) for value in content)
+    return content
 
 
 def load_weights(module: nn.Module, path: Path, *, remedy: str = ANOTHER) -> None:

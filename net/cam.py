@@ -94,7 +94,8 @@ def combine_scales(
         0..1, divided by its own maximum.
     """
     height, width = image_size
-    chosen = torch.as_tensor(class_ids, dtype=torch.long, device=maps[0].device) - 1
+    wanted = torch.tensor(class_ids, dtype=torch.long) - 1
+    chosen = wanted.to(maps[0].device, non_blocking=True)  # a GPU is not waited for
     present = [scale.index_select(0, chosen).float() for scale in maps]
     small = _sum_resized(present, stride4_size(image_size))
     large = _sum_resized(present, padded_size(image_size))

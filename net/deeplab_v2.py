@@ -7,12 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from misc.transforms import IMAGENET_MEAN, IMAGENET_STD
 from net.backbone import Backbone, FixedBatchNorm2d
 
 ASPP_RATES = (6, 12, 18, 24)
 ASPP_STD = 0.01
 OUTPUT_STRIDE = 8
 PYRAMID = (1.0, 0.75, 0.5)
+CAFFE_MEAN = (122.675, 116.669, 104.008)
+"""Red, green and blue (0..255) that Caffe's weights take as zero."""
 
 
 class ParameterGroups(NamedTuple):
@@ -45,37 +48,50 @@ class Aspp(nn.Module):
 class DeepLabV2(nn.Module):
     """Class logits at stride 8.
 
+    Attributes:
+        is_caffe: whether the weights are Caffe's (deeplab-pytorch's): their stride is in the first
+            1x1 convolution of a bottleneck, and they take another mean as zero.
+        zero: what the weights take as zero, (3,1,1) in the units of normalised images: 0 for
+            torchvision's. Convolutions pad with it, and so should crops.
+
     Args:
         backbone: taken over and dilated. Batch norm with fixed statistics is frozen altogether, its
             affine weights too, as in every DeepLab-v2.
         num_classes: classes C, background included.
     """
 
+    zero: Tensor
+
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.aspp = Aspp(backbone.channels[-1], num_classes)
-        self.arrange(stride_in_1x1=False)
+        self.register_buffer("zero", torch.zeros(3, 1, 1), persistent=False)
+        self.arrange(is_caffe=False)
         for module in backbone.modules():
             if isinstance(module, FixedBatchNorm2d):
                 module.requires_grad_(False)
 
-    def arrange(self, *, stride_in_1x1: bool) -> None:
-        """Set strides and dilations as the backbone's weights expect them; see `dilate`."""
-        self.stride_in_1x1 = stride_in_1x1
-        dilate(self.backbone, stride_in_1x1=stride_in_1x1)
+    def arrange(self, *, is_caffe: bool) -> None:
+        """Set strides, dilations and zero as the backbone's weights expect them; see `dilate`."""
+        dilate(self.backbone, stride_in_1x1=is_caffe)
+        self.is_caffe = is_caffe
+        self.zero.copy_(caffe_zero() if is_caffe else torch.zeros(3, 1, 1))
 
     def get_extra_state(self) -> Tensor:
-        """What the state dict holds beside weights: whether the stride is in 1x1 convolutions."""
-        return torch.tensor(self.stride_in_1x1)
+        """What the state dict holds beside weights: whether they are Caffe's."""
+        return torch.tensor(self.is_caffe)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Arrange the strides as the loaded weights were trained with."""
-        self.arrange(stride_in_1x1=bool(state))
+        """Arrange everything as the loaded weights were trained with."""
+        self.arrange(is_caffe=bool(state))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images (B,3,H,W) to logits (B,C,ceil(H/8),ceil(W/8))."""
-        return self.aspp(self.backbone(x)[-1])
+        """Normalised images (B,3,H,W) to logits (B,C,h,w).
+
+        h = ceil(H/8), and one more for ResNets if H or H+1 is a multiple of 8; see `dilate`.
+        """
+        return self.aspp(self.backbone(x - self.zero if self.is_caffe else x)[-1])
 
     def parameter_groups(self) -> ParameterGroups:
         """The parameters that learn."""
@@ -132,12 +148,25 @@ def stretch(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def _at_scale(x: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return x
-    height, width = (max(1, int(side * scale)) for side in x.shape[2:])
-    return stretch(x, (height, width))
+    if min(x.shape[2:]) * scale < 1:
+        height, width = (max(1, int(side * scale)) for side in x.shape[2:])
+        return stretch(x, (height, width))
+    # Given the factor, not the size: places are then exactly 1/scale apart, also where the size
+    # is rounded down, as in deeplab-pytorch.
+    return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def caffe_zero() -> Tensor:
+    """Caffe's mean (3,1,1) in the units of normalised images."""
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    return ((torch.tensor(CAFFE_MEAN) / 255 - mean) / std).view(3, 1, 1)
 
 
 def dilate(backbone: Backbone, *, stride_in_1x1: bool) -> None:
     """Limit a backbone to stride 8: where a stride is removed, what follows is dilated.
+
+    A ResNet's pooling then rounds its size up, as Caffe does: h pixels of the first convolution
+    become floor(h / 2) + 1, not ceil(h / 2), so that 160 pixels have 21 logits, and 321 have 41.
 
     Every pixel of the former coarse output is then still there, unchanged, at every 2nd or 4th
     place of the finer one. Weights are not touched, and it may be called again.
@@ -169,6 +198,9 @@ def _dilate_squeezenet(backbone: Backbone) -> None:
 
 
 def _dilate_resnet(backbone: Backbone, stride_in_1x1: bool) -> None:
+    pool = backbone.get_submodule("maxpool")
+    assert isinstance(pool, nn.MaxPool2d)
+    pool.ceil_mode = True
     dilation = 1
     for layer, stride in (("layer2", 2), ("layer3", 1), ("layer4", 1)):
         growth = 2 // stride

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from misc.errors import UserError
-from misc.transforms import IMAGENET_MEAN, IMAGENET_STD
+from misc.transforms import IMAGENET_STD
 from misc.weights import load_strictly, read_state_dict
 from net.backbone import Backbone, load_backbone_weights
 from net.cam import CamClassifier
 from net.deeplab_v2 import DeepLabV2
 
-# Caffe's weights see BGR values of 0..255 less these; here in the order R, G, B.
-CAFFE_MEAN = (122.675, 116.669, 104.008)
 FLAG = "--seg_init"
 
 _WRAPPERS = re.compile(r"^(?:module\.|base\.|scales\.)+")
@@ -108,8 +106,8 @@ def _is_like(head: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
 def caffe_to_torchvision(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
     """A state dict of deeplab-pytorch's names in torchvision's, for input as torchvision's.
 
-    The first convolution also turns to RGB in the usual normalisation; what that shifts is taken
-    up by the mean of its batch norm. A plain classification head (`fc.`) is left out.
+    The first convolution also turns from BGR of 0..255 to RGB in the usual units; `DeepLabV2.zero`
+    takes care of Caffe's mean. A plain classification head (`fc.`) is left out.
 
     Args:
         state: names such as `layer2.block1.reduce.conv.weight`, without wrappers' prefixes.
@@ -130,14 +128,10 @@ def caffe_to_torchvision(state: Mapping[str, Tensor], *, source: str) -> dict[st
             f"{' and more' * (len(unknown) > 5)}. Get the file again, or pass another with {FLAG}."
         )
     renamed = {str(names[key]): value for key, value in kept.items()}
-    weight, mean = renamed.get("conv1.weight"), renamed.get("bn1.running_mean")
-    if weight is None or mean is None or weight.ndim != 4 or weight.shape[1] != 3:
-        raise UserError(f"{source} lacks the first convolution (3 channels) or its batch norm.")
-    red_first = weight.flip(1)
-    std, centre = torch.tensor(IMAGENET_STD), torch.tensor(IMAGENET_MEAN)
-    renamed["conv1.weight"] = red_first * (255 * std).view(1, 3, 1, 1)
-    shift = 255 * centre - torch.tensor(CAFFE_MEAN)
-    renamed["bn1.running_mean"] = mean - red_first.sum((2, 3)) @ shift
+    weight = renamed.get("conv1.weight")
+    if weight is None or weight.ndim != 4 or weight.shape[1] != 3:
+        raise UserError(f"{source} lacks the first convolution (3 channels).")
+    renamed["conv1.weight"] = weight.flip(1) * (255 * torch.tensor(IMAGENET_STD)).view(1, 3, 1, 1)
     return renamed
 
 

@@ -6,6 +6,8 @@ at the points 0, 1, -1, 2, -2 and infinity, multiplied there, and interpolated: 
 and pair of channels in place of 144. oneDNN has no such kernel on the CPU; on CUDA, cuDNN has.
 """
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,7 +52,7 @@ def transform_kernel(weight: Tensor) -> Tensor:
     """Weights (O,I,3,3) of a convolution to (36,I,O), four times as many numbers."""
     outputs, inputs = weight.shape[:2]
     columns = weight.permute(2, 3, 1, 0).reshape(9, -1).double()
-    transformed = _both_ways(_KERNEL, columns) @ columns
+    transformed = _both_ways(_KERNEL, columns.dtype, columns.device) @ columns
     return transformed.view(WINDOW**2, inputs, outputs).to(weight.dtype)
 
 
@@ -73,15 +75,18 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         (WINDOW, WINDOW, batch, rows, columns, channels),
         (lines, pixels, images, TILE * lines, TILE * pixels, 1),
     ).reshape(WINDOW**2, -1)
-    values = (_both_ways(_INPUT, tiles) @ tiles).view(WINDOW**2, -1, channels)
+    values = (_both_ways(_INPUT, x.dtype, x.device) @ tiles).view(WINDOW**2, -1, channels)
     products = torch.bmm(values, kernel).view(WINDOW**2, -1)
-    outputs = _both_ways(_OUTPUT, products) @ products
+    outputs = _both_ways(_OUTPUT, x.dtype, x.device) @ products
     placed = outputs.view(TILE, TILE, batch, rows, columns, -1).permute(2, 3, 0, 4, 1, 5)
     image = placed.reshape(batch, TILE * rows, TILE * columns, -1)[:, :height, :width]
     return (image + bias).permute(0, 3, 1, 2)
 
 
-def _both_ways(matrix: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
+@functools.cache
+def _both_ways(
+    matrix: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """The transformation of a tile's rows, then of its columns, as one matrix."""
     each = torch.tensor(matrix, dtype=torch.float64)
-    return torch.kron(each, each).to(like)
+    return torch.kron(each, each).to(device, dtype)

@@ -87,7 +87,7 @@ class MakeCam(ImageStep):
         from voc12.dataloader import ImagePyramids
 
         run, runtime = work.run, work.run.runtime
-        classifier = trained_classifier(run, backbone).to(runtime.device).eval()
+        classifier = runtime.place(trained_classifier(run, backbone)).eval()
         images = ImagePyramids(run.dataset, work.ids, cam_scales)
         for sample in read_ahead(runtime, images, batch_size=None):
             class_ids = run.class_ids(sample["image_id"])

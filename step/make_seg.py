@@ -10,14 +10,17 @@ import numpy as np
 
 from misc.config import positive_numbers, setting
 from misc.images import write_palette_png
-from misc.runtime import WorkerPool
+from misc.runtime import is_accelerator
 from misc.workspace import ImageFolder, atomic_write
 from step.artefacts import CRF_PNG, PHOTOGRAPHS
+from step.common.crf_work import map_beside_network
 from step.graph import ImageStep, Node, Source, Work
 from step.seg.inputs import images_to_segment
 from step.seg.results import BEST, LAST, MASKS, WEIGHTS, has_best, seeds_of
 
 if TYPE_CHECKING:
+    import torch
+
     from step.run import Run
 
 
@@ -45,11 +48,22 @@ class Settings:
 
 
 class Logits(NamedTuple):
-    """Image id, image uint8 (H,W,3), and class logits float32 (C,h,w)."""
+    """Image id, image uint8 (H,W,3), and class logits float32 (C,h,w).
+
+    The logits are a tensor on the device that makes the masks; for the CPU, an array.
+    """
 
     image_id: str
     image: np.ndarray
-    logits: np.ndarray
+    logits: "torch.Tensor | np.ndarray"
+
+
+class Masks(NamedTuple):
+    """Image id, its mask uint8 (H,W), and the same after the CRF, if there is one."""
+
+    image_id: str
+    mask: np.ndarray
+    sharpened: np.ndarray | None = None
 
 
 class MakeSeg(ImageStep):
@@ -105,7 +119,7 @@ class MakeSeg(ImageStep):
         crf: str,
     ) -> Iterator[object]:
         """Write the masks of `work.ids`."""
-        from misc.crf import crf_has_threads
+        from misc.crf import crf_device, crf_has_threads
         from step.common.networks import trained_segmentation_network
         from step.common.predict import predict_classes
 
@@ -115,26 +129,40 @@ class MakeSeg(ImageStep):
         predicted = predict_classes(
             run, network, work.ids, seg_test_scales, flip=seg_test_flip, weights=weights
         )
-        tasks = (
-            Logits(image_id, image, logits.cpu().numpy()) for image_id, image, logits in predicted
+        device = crf_device(crf, runtime.device) if seg_crf else runtime.device
+        items = (
+            Logits(image_id, image, logits if is_accelerator(device) else logits.cpu().numpy())
+            for image_id, image, logits in predicted
         )
-        # Enlarging has torch's threads; a CRF takes so much longer that it alone decides.
-        has_threads = not seg_crf or crf_has_threads(crf)
-        with WorkerPool(runtime.workers_beside_network(has_threads=has_threads)) as pool:
-            yield from pool.map(partial(_make, folder=work.files, crf=crf), tasks)
+        yield from map_beside_network(
+            runtime,
+            items,
+            make=partial(_make, crf=crf if seg_crf else None),
+            write=partial(_write, work.files),
+            device=device,
+            # Enlarging has torch's threads; a CRF takes so much longer that it alone decides.
+            has_threads=not seg_crf or crf_has_threads(crf),
+        )
 
 
-def _make(task: Logits, *, folder: ImageFolder, crf: str) -> None:
+def _make(task: Logits, *, crf: str | None, device: "torch.device") -> Masks:
+    """The masks of one image, made on `device`; without a CRF if `crf` is None."""
     import torch
 
     from misc.crf import DEEPLAB_CRF, DenseCrf
     from net.deeplab_v2 import stretch
 
-    stretched = stretch(torch.from_numpy(task.logits)[None], task.image.shape[:2])[0]
-    results = {".png": stretched}
-    if CRF_PNG in folder.suffixes:
-        field = DenseCrf(task.image, DEEPLAB_CRF, backend=crf)
-        results[CRF_PNG] = field.from_probabilities(torch.softmax(stretched, dim=0))
-    for suffix, scores in results.items():
-        with atomic_write(folder.file(task.image_id, suffix)) as file:
-            write_palette_png(file, scores.argmax(0).to(torch.uint8).numpy())
+    scores = stretch(torch.as_tensor(task.logits)[None], task.image.shape[:2])[0]
+    made = [scores.argmax(0).to(torch.uint8)]
+    if crf is not None:
+        field = DenseCrf(task.image, DEEPLAB_CRF, backend=crf, device=device)
+        made.append(field.labels_from_probabilities(torch.softmax(scores, dim=0)))
+    mask, *sharpened = torch.stack(made).cpu().numpy()
+    return Masks(task.image_id, mask, *sharpened)
+
+
+def _write(folder: ImageFolder, masks: Masks) -> None:
+    for suffix, mask in ((".png", masks.mask), (CRF_PNG, masks.sharpened)):
+        if mask is not None:
+            with atomic_write(folder.file(masks.image_id, suffix)) as file:
+                write_palette_png(file, mask)

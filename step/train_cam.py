@@ -165,7 +165,7 @@ class TrainCam(TrainingStep):
 
         def share_of_loss(network: "nn.Module", batch: "Batch") -> "Tensor":
             scores, tags = _class_scores(network, batch)
-            images = run.runtime.sum_over_processes(scores.new_tensor(float(len(scores))))
+            images = run.runtime.sum_over_processes(scores.new_full((), len(scores)))
             return _summed_loss(scores, tags) / images
 
         def after_epoch(epoch: int) -> None:
@@ -239,7 +239,9 @@ def _evaluate(
     sums = torch.zeros(3, device=runtime.device)  # loss, named right, images with tags
     with torch.no_grad():
         for batch in read_ahead(runtime, crops, batch_sampler=batches):
-            moved = {name: value.to(runtime.device) for name, value in batch.items()}
+            moved = {
+                name: value.to(runtime.device, non_blocking=True) for name, value in batch.items()
+            }
             scores, tags = _class_scores(classifier, moved)
             right = tags.gather(1, scores.argmax(1, keepdim=True)).sum()
             sums += torch.stack([_summed_loss(scores, tags), right, tags.any(1).sum()])

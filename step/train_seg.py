@@ -200,7 +200,7 @@ class TrainSeg(TrainingStep):
             validation.forget_best()
 
         def share_of_loss(module: "nn.Module", batch: "Batch") -> "Tensor":
-            logits = module(normalize_crops(batch["image"], batch["box"]))
+            logits = module(normalize_crops(batch["image"], batch["box"], network.zero))
             return segmentation_loss(
                 logits,
                 batch["mask"],

@@ -283,6 +283,17 @@ def test_worker_processes_change_no_byte(
     assert contents(with_workers.out_dir) == contents(finished_run.out_dir)
 
 
+def test_little_shared_memory_changes_no_byte(
+    tiny_dataset: Path, finished_run: Run, out_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(out_dir / "walk")
+    monkeypatch.setattr("misc.runtime.loading.room_to_read_ahead", lambda: 1)
+    done = run(tiny_dataset, out_dir, "--steps=make_walk", "--num_workers=2")
+    assert done.status == 0, done.stderr
+    assert "No worker processes read instead of 2: one reads " in done.stderr
+    assert contents(out_dir) == contents(finished_run.out_dir)
+
+
 @pytest.mark.parametrize(
     "flag",
     [

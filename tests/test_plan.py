@@ -116,6 +116,7 @@ CHANGES = {
     "--cam_eval_thres=0.3": ["eval_cam"],
     "--eval_classes=cat": ["eval_cam", "eval_walk", "eval_sem_seg"],
     "--num_workers=1": [],
+    "--deterministic=yes": [],
 }
 
 

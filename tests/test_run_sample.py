@@ -233,6 +233,19 @@ def test_a_gpu_that_is_not_there_is_the_users_mistake(
         assert remedy in finished.stderr
 
 
+def test_processes_without_a_gpu_of_their_own_are_the_users_mistake(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    finished = run(tiny_dataset, tmp_path, "--device=auto")
+    assert finished.status == 2
+    assert "4 processes were started on this machine, which has 2 GPUs" in finished.stderr
+    assert "--nproc_per_node=2" in finished.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(
     tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

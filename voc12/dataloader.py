@@ -25,12 +25,12 @@ from misc.transforms import (
     random_crop_box,
     rescale,
     resize,
+    resize_linear,
     top_left_crop_box,
 )
 from voc12.files import VocDataset
 
-BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
-NEAREST = Image.Resampling.NEAREST
+BICUBIC, NEAREST = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
 BOUNDARY_STRIDE = 4
 RESCALE_RANGE = (0.5, 1.5)  # of the boundary network's training
 
@@ -40,7 +40,7 @@ def _rng(seed: int, draw: Draw) -> np.random.Generator:
 
 
 def _to_tensor(crop: np.ndarray) -> torch.Tensor:
-    """Uint8 (S,S,3) as uint8 (3,S,S)."""
+    """A crop (S,S,3) as (3,S,S) of the same type."""
     return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
 
 
@@ -154,7 +154,12 @@ def _rescale_flip_cut(
 
 
 class SegmentationCrops(Dataset[dict[str, torch.Tensor]]):
-    """Crops by draw: image uint8 (3,S,S), box int (4,), mask uint8 (S,S), 255 = ignored."""
+    """Crops by draw: image float32 0..255 (3,S,S), box int (4,), mask uint8 (S,S), 255 = ignored.
+
+    Source: the augmentation of deeplab-pytorch. Sizes are rounded down; images are resized
+    bilinearly between the nearest pixels, without rounding to grey levels; what is smaller than the
+    crop is padded at the bottom and the right, and then mirrored with its padding.
+    """
 
     def __init__(
         self,
@@ -167,7 +172,7 @@ class SegmentationCrops(Dataset[dict[str, torch.Tensor]]):
     ) -> None:
         """Describe the crops; each is of the image at one of `scales`, every second one mirrored.
 
-        Around images smaller than the crop, the mask says ignored.
+        Beside images smaller than the crop, the mask says ignored.
         """
         self.dataset = dataset
         self.ids = list(ids)
@@ -184,15 +189,18 @@ class SegmentationCrops(Dataset[dict[str, torch.Tensor]]):
         rng = _rng(self.seed, draw)
         image = read_image(self.dataset.image_path(image_id))
         mask = self._read_mask(image_id, image.shape[:2])
-        image = rescale(image, self.scales[rng.integers(len(self.scales))], BILINEAR)
-        mask = resize(mask, (image.shape[0], image.shape[1]), NEAREST)
-        box = random_crop_box(image.shape, self.crop_size, rng)
+        scale = self.scales[rng.integers(len(self.scales))]
+        height, width = (max(1, int(side * scale)) for side in image.shape[:2])
+        box = random_crop_box((height, width), self.crop_size, rng, pads_end=True)
+        crop = box.cut(resize_linear(image, (height, width)), 0)
+        mask = box.cut(resize(mask, (height, width), NEAREST), VOID)
+        inside = box.inside
         if rng.random() < 0.5:
-            image, mask = image[:, ::-1], mask[:, ::-1]
+            crop, mask, inside = crop[:, ::-1], mask[:, ::-1], box.inside_mirrored
         return {
-            "image": _to_tensor(box.cut(image, 0)),
-            "box": torch.tensor(box.inside),
-            "mask": torch.from_numpy(box.cut(mask, VOID)),
+            "image": _to_tensor(crop),
+            "box": torch.tensor(inside),
+            "mask": torch.from_numpy(np.ascontiguousarray(mask)),
         }
 
     def _read_mask(self, image_id: str, size: tuple[int, ...]) -> np.ndarray:

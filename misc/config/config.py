@@ -34,9 +34,9 @@ class DataSettings:
     )
     preset: str = setting(
         "none",
-        "set the published defaults of a dataset, BES's own, or what suits a few hundred images; "
-        "other flags override them",
-        ("none", "voc12", "coco14", "bes", "small"),
+        "set the published defaults of a dataset, WSSS-BED's or BES's own, or what suits a few "
+        "hundred images; other flags override them",
+        ("none", "voc12", "wsss_bed", "coco14", "bes", "small"),
         decides=NO_EFFECT,
         in_short_help=True,
     )
@@ -160,6 +160,11 @@ class RunSettings:
     )
     device: str = setting(
         "auto", "where networks run", ("auto", "cpu", "cuda"), decides=NO_EFFECT, in_short_help=True
+    )
+    deterministic: bool = setting(
+        False,
+        "on a GPU, give the same bits each time, which is slower; a CPU always does",
+        decides=NO_EFFECT,
     )
     checkpoint_every: float = setting(
         60.0,

@@ -27,6 +27,8 @@ MAX_LABELS = 255
 """255 itself marks ignored pixels in masks."""
 PROBABILITY_FLOOR = 1e-5
 """Probabilities below this count as this (pydensecrf's own clip, and so everyone's)."""
+LARGEST_ROW_SUM = 1.5
+"""What a kernel adds up to at one pixel, at most: measured, not proven."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class DenseCrf:
         `gt_prob` is how far the given labels are trusted. Pixels of the value `unsure` may be any
         label; by default there are none (pydensecrf's zero_unsure=False). With one label, an image
         without classes, all is 0. Raises UserError on labels of another size than the image's or
-        out of range.
+        out of range; what is on a GPU is not looked at, since that would wait for it.
         """
         marginals = self._from_labels([_as_tensor(labels)], num_labels, gt_prob, unsure)
         return _as_kind_of(marginals[0].argmax(0).to(torch.uint8), labels)
@@ -124,32 +126,62 @@ class DenseCrf:
 
         Raises UserError on another size than the image's.
         """
+        unary = -self._probabilities(probabilities).log()
+        return _as_kind_of(self._infer(unary[None])[0], probabilities)
+
+    def labels_from_probabilities(self, probabilities: Array) -> Array:
+        """Labels uint8 (H,W) of the largest marginals of `probabilities` (L,H,W), a softmax.
+
+        Labels that can win nowhere (`losing_probability`) are put together as one, the rest: it has
+        the sum of their probabilities, sends no messages, for theirs would be next to nothing, and
+        wins nowhere either. So an image takes the time of the classes that it may show, and a GPU
+        is waited for once more. Raises UserError as `from_probabilities`, and on more than
+        `MAX_LABELS` labels.
+        """
+        given = self._probabilities(probabilities)
+        check_count(len(given))
+        strongest = given.flatten(1).amax(1)
+        bound = losing_probability(len(given), self.params)
+        can_win = strongest >= strongest.amax().clamp(max=bound)
+        labels = can_win.nonzero()[:, 0]
+        likely = given.index_select(0, labels)
+        if len(likely) == 1:
+            winners = torch.zeros_like(likely[0], dtype=torch.int64)
+        elif len(likely) == len(given):
+            winners = self._infer(-likely.log()[None])[0].argmax(0)
+        else:
+            rest = given.masked_fill(can_win[:, None, None], 0).sum(0, keepdim=True)
+            unary = -torch.cat([likely, rest]).log()
+            winners = self._infer(unary[None], last_is_mute=True)[0, :-1].argmax(0)
+        found = labels.to(torch.uint8).index_select(0, winners.flatten()).view_as(winners)
+        return _as_kind_of(found, probabilities)
+
+    def _probabilities(self, probabilities: Array) -> Tensor:
         given = self._on_device(_as_tensor(probabilities)).float()
         if given.ndim != 3 or tuple(given.shape[1:]) != self._size:
             raise UserError(
                 f"The CRF got probabilities {tuple(given.shape)} for an image of {self._size}. "
                 "Resize them to (L,H,W)."
             )
-        unary = -given.clamp(PROBABILITY_FLOOR, 1.0).log()
-        return _as_kind_of(self._infer(unary[None])[0], probabilities)
+        return given.clamp(PROBABILITY_FLOOR, 1.0)
 
     def _from_labels(
         self, labels: list[Tensor], num_labels: int, gt_prob: float, unsure: int | None
     ) -> Tensor:
-        if not 1 <= num_labels <= MAX_LABELS:
-            raise UserError(f"The CRF takes 1 to {MAX_LABELS} labels, got {num_labels}.")
+        check_count(num_labels)
         for each in labels:
             self._check_size(each)
+            if each.device.type == "cpu":
+                _check_range(each, num_labels, unsure)
         stacked = torch.stack([self._on_device(each) for each in labels])
-        known = stacked if unsure is None else stacked.masked_fill(stacked == unsure, 0)
-        self._check_range(known, num_labels)
         return self._infer(unary_from_labels(stacked, num_labels, gt_prob))
 
-    def _infer(self, unary: Tensor) -> Tensor:
+    def _infer(self, unary: Tensor, *, last_is_mute: bool = False) -> Tensor:
         """Marginals (B,L,H,W) of energies (B,L,H,W)."""
         if unary.shape[1] == 1:
             return torch.ones_like(unary)
-        return self._field.infer(unary.flatten(2)).unflatten(2, self._size)
+        marginals = self._field.infer(unary.flatten(2), last_is_mute=last_is_mute)
+        return marginals.unflatten(2, self._size)
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         # Only towards a device: on the way back the CPU would read before it has all.
@@ -162,14 +194,35 @@ class DenseCrf:
                 "Resize one to the other."
             )
 
-    def _check_range(self, labels: Tensor, num_labels: int) -> None:
-        # One look at all of them, since a GPU is waited for.
-        lowest, highest = (int(extreme) for extreme in torch.stack(labels.aminmax()).tolist())
-        if not 0 <= lowest <= highest < num_labels:
-            raise UserError(
-                f"The CRF got labels {lowest} to {highest}, expected 0 to {num_labels - 1}. "
-                "Number them as indices, background 0."
-            )
+
+def _check_range(labels: Tensor, num_labels: int, unsure: int | None) -> None:
+    known = labels if unsure is None else labels.masked_fill(labels == unsure, 0)
+    lowest, highest = (int(extreme) for extreme in known.aminmax())
+    if not 0 <= lowest <= highest < num_labels:
+        raise UserError(
+            f"The CRF got labels {lowest} to {highest}, expected 0 to {num_labels - 1}. "
+            "Number them as indices, background 0."
+        )
+
+
+def check_count(num_labels: int) -> None:
+    """Raise UserError unless so many labels can be told apart in a mask."""
+    if not 1 <= num_labels <= MAX_LABELS:
+        raise UserError(f"The CRF takes 1 to {MAX_LABELS} labels, got {num_labels}.")
+
+
+def losing_probability(num_labels: int, params: CrfParams) -> float:
+    """A label of a softmax that is below this at every pixel has the largest marginal at none.
+
+    Let there be L labels, and R the most that both kernels, weighted, add up to at a pixel. If a
+    label's marginal is below 1/L everywhere, its messages are below R/L. At a pixel, the sum of
+    p exp(message) over all labels is at least the sum of p, which is 1; so after an iteration the
+    label's marginal is below p exp(R/L). With p below exp(-R/L)/L it is below 1/L again, and so on
+    from p itself. The largest of L marginals, however, is never below 1/L. R is not proven: it is
+    taken from `LARGEST_ROW_SUM`.
+    """
+    row_sum = LARGEST_ROW_SUM * (params.gaussian_compat + params.bilateral_compat)
+    return math.exp(-row_sum / num_labels) / num_labels
 
 
 def check_backend(backend: str, device: torch.device) -> None:
@@ -208,11 +261,13 @@ def unary_from_labels(labels: Tensor, num_labels: int, gt_prob: float) -> Tensor
     right = -math.log(gt_prob)
     wrong = -math.log((1 - gt_prob) / max(num_labels - 1, 1))
     index = torch.arange(num_labels, device=labels.device)[:, None, None]
-    return torch.where(labels[:, None] == index, right, wrong)
+    holds = labels[:, None] == index
+    energies = torch.full(holds.shape, wrong, dtype=torch.float32, device=labels.device)
+    return energies.masked_fill_(holds, right)
 
 
 class _MeanField(Protocol):
-    def infer(self, unary: Tensor) -> Tensor:
+    def infer(self, unary: Tensor, *, last_is_mute: bool) -> Tensor:
         """Marginals float32 (B,L,N) from energies float32 (B,L,N)."""
 
 
@@ -223,31 +278,40 @@ class _PydensecrfField:
         self._image = image.numpy()
         self._params = params
         self._crf: Any = None
-        self._num_labels = 0
+        self._labels = (0, False)
 
-    def infer(self, unary: Tensor) -> Tensor:
+    def infer(self, unary: Tensor, *, last_is_mute: bool) -> Tensor:
         """Marginals float32 (B,L,N) from energies float32 (B,L,N), one CRF after another."""
-        if unary.shape[1] != self._num_labels:
-            self._build(unary.shape[1])
+        if (unary.shape[1], last_is_mute) != self._labels:
+            self._build(unary.shape[1], last_is_mute=last_is_mute)
         marginals = np.empty(unary.shape, np.float32)
         for energies, result in zip(unary.numpy(), marginals, strict=True):
             self._crf.setUnaryEnergy(np.ascontiguousarray(energies))
             result[:] = self._crf.inference(self._params.iterations)
         return torch.from_numpy(marginals)
 
-    def _build(self, num_labels: int) -> None:
+    def _build(self, num_labels: int, *, last_is_mute: bool) -> None:
         from pydensecrf.densecrf import DenseCRF2D
 
         height, width = self._image.shape[:2]
         params = self._params
-        self._num_labels = num_labels
+        self._labels = (num_labels, last_is_mute)
+        heard = np.ones(num_labels, np.float32)
+        heard[-1] = 0
+
+        def compat(weight: float) -> float | np.ndarray:
+            """One penalty for all labels, or what agreement adds to the energy of each."""
+            return -weight * heard if last_is_mute else weight
+
         self._crf = DenseCRF2D(width, height, num_labels)
-        self._crf.addPairwiseGaussian(sxy=params.gaussian_sxy, compat=params.gaussian_compat)
+        self._crf.addPairwiseGaussian(
+            sxy=params.gaussian_sxy, compat=compat(params.gaussian_compat)
+        )
         self._crf.addPairwiseBilateral(
             sxy=params.bilateral_sxy,
             srgb=params.bilateral_srgb,
             rgbim=np.ascontiguousarray(self._image),
-            compat=params.bilateral_compat,
+            compat=compat(params.bilateral_compat),
         )
 
 

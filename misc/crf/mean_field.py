@@ -37,8 +37,11 @@ class TorchMeanField:
         self._bilateral = bilateral_filter(image, bilateral_sxy, bilateral_srgb)
 
     @torch.no_grad()
-    def infer(self, unary: Tensor) -> Tensor:
-        """Marginals float32 (B,L,N) of B CRFs at once from their energies `unary` (B,L,N)."""
+    def infer(self, unary: Tensor, *, last_is_mute: bool = False) -> Tensor:
+        """Marginals float32 (B,L,N) of B CRFs at once from their energies `unary` (B,L,N).
+
+        A mute last label sends no messages from pixel to pixel.
+        """
         batch, num_labels, num_pixels = unary.shape
         by_pixel = unary.permute(2, 0, 1).contiguous()
         marginals = _softmax(by_pixel.neg())
@@ -46,7 +49,10 @@ class TorchMeanField:
             values = marginals.view(num_pixels, batch * num_labels)
             message = self._gaussian(values).mul_(self._compats[0])
             message.add_(self._bilateral(values), alpha=self._compats[1])
-            marginals = _softmax(message.view_as(by_pixel).sub_(by_pixel))
+            message = message.view_as(by_pixel)
+            if last_is_mute:
+                message[..., -1].zero_()
+            marginals = _softmax(message.sub_(by_pixel))
         return marginals.permute(1, 2, 0)
 
 
@@ -69,17 +75,22 @@ def bilateral_filter(image: Tensor, sxy: float, srgb: float) -> PermutohedralFil
     height, width = image.shape[:2]
     positions = _scaled_positions(height, width, sxy, image.device)
     colours = image.reshape(-1, 3).T.float()
-    return PermutohedralFilter(torch.cat([positions, colours / colours.new_tensor(srgb)]))
+    return PermutohedralFilter(torch.cat([positions, colours / _on_device_of(colours, srgb)]))
 
 
 def _scaled_positions(height: int, width: int, sxy: float, device: torch.device) -> Tensor:
-    """Float32 (2,H*W): x and y of each pixel, row by row, over `sxy`.
-
-    A tensor divides, since a GPU would multiply by a number's reciprocal, which rounds differently.
-    """
+    """Float32 (2,H*W): x and y of each pixel, row by row, over `sxy`."""
     y, x = torch.meshgrid(
         torch.arange(height, dtype=torch.float32, device=device),
         torch.arange(width, dtype=torch.float32, device=device),
         indexing="ij",
     )
-    return torch.stack([x.flatten(), y.flatten()]) / x.new_tensor(sxy)
+    return torch.stack([x.flatten(), y.flatten()]) / _on_device_of(x, sxy)
+
+
+def _on_device_of(tensor: Tensor, number: float) -> Tensor:
+    """`number` as a tensor to divide by, filled where `tensor` is, so that nobody waits for a copy.
+
+    A GPU would multiply by the reciprocal of a plain number, which rounds differently.
+    """
+    return tensor.new_full((), number)

@@ -22,6 +22,8 @@ from misc.errors import UserError
 NORM_FLOOR = 1e-20
 MAX_CODE = 2**53
 """Whole numbers up to here are exact in float64."""
+NEIGHBOUR = 0.5
+"""Weight of each neighbour along a direction of the blur; the vertex itself has 1."""
 GROUP_OF_POINTS = 4
 """Quirk of pydensecrf: it embeds points in groups of four and fills up the last group with points
 at the origin. They hold no value, but their vertices are there and take part in the blur."""
@@ -30,7 +32,8 @@ at the origin. They hold no value, but their vertices are there and take part in
 class PermutohedralFilter:
     """Gaussian filter of unit variance over N points, normalised symmetrically.
 
-    K = D^-1/2 F D^-1/2 with D = diag(F 1), F being splat, blur, slice.
+    K = D^-1/2 F D^-1/2 with D = diag(F 1), F being splat, blur, slice. A GPU is waited for once,
+    when the lattice is built: for the number of its vertices.
     """
 
     @torch.no_grad()
@@ -44,14 +47,13 @@ class PermutohedralFilter:
             features = torch.cat([features, features.new_zeros(dims, 1)], 1)
         lower, position, weights = _enclosing_simplices(features)
         weights[:, num_points:] = 0
-        codes, steps = _vertex_codes(lower, position)
+        codes, steps, largest = _vertex_codes(lower, position)
         codes, order = codes.flatten().sort(stable=True)
-        codes, vertices, counts = torch.unique_consecutive(
-            codes, return_inverse=True, return_counts=True
-        )
-        blurs = _blur_matrices(codes, steps)
+        vertices = _numbered(codes)
+        starts = _starts(vertices, _checked_count(vertices, largest))
+        blurs = _blur_matrices(codes.index_select(0, starts[:-1]), steps)
         weights = weights.T.contiguous()
-        self.matrices = _filter_matrices(weights, order, vertices.int(), counts, blurs, num_points)
+        self.matrices = _filter_matrices(weights, order, vertices.int(), starts, blurs, num_points)
         """What a filtering multiplies with, in turn: splat, d+1 blurs, slice (all CSR)."""
 
     @torch.no_grad()
@@ -70,20 +72,18 @@ def _filter_matrices(
     weights: Tensor,
     order: Tensor,
     vertices: Tensor,
-    counts: Tensor,
+    starts: Tensor,
     blurs: list[Tensor],
     num_points: int,
 ) -> list[Tensor]:
     """Splat, `blurs` and slice, with the normalisation in the first and the last.
 
     Takes `weights` (N,d+1) and, sorted by vertex, `order` into them and their `vertices`, and
-    `counts` (M,) of each vertex.
+    `starts` (M+1,) of the vertices in that order.
     """
     count = weights.shape[1]
-    num_vertices = len(counts) + 1
-    splat_starts = counts.new_zeros(num_vertices + 1, dtype=torch.int32)
-    splat_starts[1:-1] = counts.cumsum(0)
-    splat_starts[-1] = splat_starts[-2]
+    num_vertices = len(starts)  # with vertex M, which has no points
+    splat_starts = torch.cat([starts, starts[-1:]])
     points = torch.arange(len(weights), dtype=torch.int32, device=weights.device)
     points = points.clamp_(max=num_points - 1)[:, None].expand_as(weights).reshape(-1)
     points = points.index_select(0, order)
@@ -146,61 +146,92 @@ def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return lower, positions, weights
 
 
-def _vertex_codes(lower: Tensor, position: Tensor) -> tuple[Tensor, list[int]]:
+def _vertex_codes(lower: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Number the lattice points: one code each, linear in the coordinates.
 
     Takes `lower` and `position` (d+1,N) of `_enclosing_simplices`. Returns codes (N,d+1) of
-    the vertices of remainder 0..d, and what leads from a code to its next neighbour along each of
-    the d+1 directions. Raises UserError if they would not be exact.
+    the vertices of remainder 0..d, what leads from a code to its next neighbour along each of the
+    d+1 directions, and a bound on the codes, float64 (): from `MAX_CODE` on they are not exact.
     """
     count = len(lower)
-    first, last = torch.stack(lower.aminmax(dim=1)).int().tolist()
+    first, last = (extreme.double() for extreme in lower.aminmax(dim=1))
     # A vertex has coordinates (d+1)q + remainder with q in first-1..last, a neighbour q +- 1.
-    extents = [high - low + 4 for low, high in zip(first, last, strict=True)]
+    extents = last - first + 4
     # The last coordinate follows from the others: they sum to zero.
-    multipliers = [math.prod(extents[:axis]) for axis in range(count - 1)]
-    # Coprime with d+1, the sum tells the remainder, and so the code tells the point.
-    while math.gcd(sum(multipliers), count) > 1:
-        multipliers[-1] += 1
-    multipliers.append(0)
-    total = sum(multipliers)
-    start = sum((low - 2) * factor for low, factor in zip(first, multipliers, strict=True))
-    largest = 2 * count * multipliers[-2] * extents[-2]
-    if largest >= MAX_CODE:
+    factors = extents.roll(1)
+    factors[0], factors[-1] = 1, 0
+    factors[:-1] = factors[:-1].cumprod(0)
+    # Where it is 1 modulo d+1, the sum tells the remainder, and so the code tells the point.
+    factors[-2] += (1 - factors.sum()).remainder(count)
+    largest = 2 * count * factors[-2] * extents[-2]
+    dtype = _code_dtype(largest)
+    total = factors.sum()
+    base = (factors @ lower.double() - factors @ (first - 2)) * count
+    # From each vertex to the next all coordinates rise by one and the next lowest falls by d+1.
+    rises = (total - factors * count).to(dtype)
+    steps = torch.empty_like(position, dtype=dtype)
+    steps.scatter_(0, position, rises[:, None].expand_as(position))
+    codes = [base.to(dtype)]
+    for step in steps[:-1]:
+        codes.append(codes[-1] + step)
+    return torch.stack(codes, 1), -rises, largest
+
+
+def _code_dtype(largest: Tensor) -> torch.dtype:
+    """int32 sorts faster, but only on the CPU does it cost no wait to see that it suffices."""
+    suffices = largest.device.type == "cpu" and largest.item() < 2**31
+    return torch.int32 if suffices else torch.int64
+
+
+def _numbered(codes: Tensor) -> Tensor:
+    """Numbers int64 0..M-1 of M different codes, in ascending `codes`."""
+    is_next = torch.zeros_like(codes, dtype=torch.bool)
+    torch.ne(codes[1:], codes[:-1], out=is_next[1:])
+    return is_next.cumsum(0)
+
+
+def _starts(vertices: Tensor, count: int) -> Tensor:
+    """Where each of `count` ascending `vertices` begins, and their end, int32 (count+1,)."""
+    starts = torch.zeros(count + 1, dtype=torch.int32, device=vertices.device)
+    starts[1:].scatter_add_(0, vertices, starts.new_ones(1).expand_as(vertices))
+    return starts.cumsum(0, dtype=torch.int32)
+
+
+def _checked_count(vertices: Tensor, largest: Tensor) -> int:
+    """How many numbers `vertices` has, which ascend; this is the one wait for a GPU.
+
+    Raises UserError where `largest` says that the codes they stand for are not exact.
+    """
+    last, bound = torch.stack([vertices[-1].double(), largest]).tolist()
+    if bound >= MAX_CODE:
         raise UserError(
             "The CRF's standard deviations are too small for this image: its lattice has more "
             "points than can be numbered. Use larger ones."
         )
-    dtype = torch.int32 if largest < 2**31 else torch.int64
-    factors = torch.tensor(multipliers, dtype=torch.float64, device=lower.device)
-    base = (factors @ lower.double() - start) * count
-    # From each vertex to the next all coordinates rise by one and the next lowest falls by d+1.
-    falls = torch.empty_like(position, dtype=dtype)
-    falls.scatter_(0, position, (factors[:, None] * count).to(dtype).expand_as(position))
-    codes = [base.to(dtype)]
-    for fall in falls[:-1]:
-        codes.append(codes[-1] + (total - fall))
-    return torch.stack(codes, 1), [factor * count - total for factor in multipliers]
+    return int(last) + 1
 
 
-def _blur_matrices(codes: Tensor, steps: list[int]) -> list[Tensor]:
+def _blur_matrices(codes: Tensor, steps: Tensor) -> list[Tensor]:
     """Blur (1/2, 1, 1/2) along each direction, as CSR (M+1,M+1) for M ascending `codes`.
 
     Row M is all zero, and so is whatever is taken from vertex M.
     """
     count = len(codes)
     row_starts = _regular_starts(count + 1, 3, codes.device)
-    values = torch.tensor([1.0, 0.5, 0.5], device=codes.device).repeat(count + 1)
+    values = torch.full((count + 1, 3), NEIGHBOUR, device=codes.device)
+    values[:, 0] = 1
+    values = values.flatten()
     itself = torch.arange(count + 1, device=codes.device)
+    nowhere = itself[-1]
     blurs = []
     for step in steps:
         # Sorted together, a vertex's code stands just before the equal code that points to it.
         both, origin = torch.cat([codes, codes + step]).sort(stable=True)
-        match = (both[1:] == both[:-1]).nonzero()[:, 0]
-        above = origin.index_select(0, match)
-        below = origin.index_select(0, match + 1) - count
-        next_above = torch.full_like(itself, count).scatter_(0, below, above)
-        next_below = torch.full_like(itself, count).scatter_(0, above, below)
+        below = torch.where(both[1:] == both[:-1], origin[1:] - count, nowhere)
+        next_below = nowhere.repeat(2 * count).scatter_(0, origin[:-1], below)[: count + 1]
+        next_below[-1] = nowhere
+        next_above = torch.full_like(itself, count).scatter_(0, next_below, itself)
+        next_above[-1] = nowhere
         columns = torch.stack([itself, next_above, next_below], 1).int().flatten()
         blurs.append(csr_matrix(row_starts, columns, values, count + 1))
     return blurs

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+N = TypeVar("N", bound="torch.nn.Module")
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 LONGEST_WAIT = datetime.timedelta(days=1)  # for the process that checks or scores alone
+# A broken NCCL connection raises here, as gloo's do, and `watched_peers` names the lost process.
+# By default a thread of torch's ends the process without a word of who was lost.
+NCCL_RAISES = ("TORCH_NCCL_BLOCKING_WAIT", "1")
+# With another workspace cuBLAS may add up in another order each time. The first is faster.
+CUBLAS_WORKSPACE, REPEATABLE_WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
 
 
 class ReportedByMain(UserError):
@@ -60,6 +66,20 @@ class Runtime:
         """True in the one process that writes what all share."""
         return self.accelerator.is_main_process
 
+    def place(self, network: N) -> N:
+        """The network on the device, with its weights in the layout that is fast there.
+
+        Our networks are channels-last: faster on the CPU, and what a GPU's tensor cores take in
+        bf16 and fp16. In fp32 without TF32 a GPU has no use for tensor cores, and cuDNN is at home
+        in the usual layout, so there they get that one. `tests/benchmarks/gpu.py` times both.
+        """
+        import torch
+
+        network = network.to(self.device)
+        if self.device.type == "cuda" and self.accelerator.mixed_precision == PRECISIONS["fp32"]:
+            network = network.to(memory_format=torch.contiguous_format)
+        return network
+
     def shard(self, items: Sequence[T]) -> list[T]:
         """The items that are this process's work: every world_size-th."""
         return list(items[self.rank :: self.world_size])
@@ -75,7 +95,7 @@ class Runtime:
         """
         import torch
 
-        cores = available_cpus() // _local_ranks()
+        cores = available_cpus() // local_ranks()
         network_takes_all = not is_accelerator(self.device) and torch.get_num_threads() >= cores
         return 0 if has_threads and network_takes_all else self.num_workers
 
@@ -140,19 +160,23 @@ class Runtime:
         return total
 
 
-def make_runtime(device: str, precision: str, num_workers: int) -> Runtime:
+def make_runtime(
+    device: str, precision: str, num_workers: int, *, deterministic: bool = False
+) -> Runtime:
     """Choose the device and join the processes that torchrun or accelerate started.
 
-    fp32 is float32 throughout, on a GPU too. Training on CUDA is still not repeatable bit by bit:
-    some of its kernels add up in an order of their own.
+    fp32 is float32 throughout, on a GPU too. Training on CUDA is still not repeatable bit by bit,
+    since some of its kernels add up in an order of their own, unless it is `deterministic`.
 
     Args:
         device: auto, cpu or cuda.
         precision: fp32, bf16 or fp16.
         num_workers: processes for CPU work on this machine, shared by its ranks.
+        deterministic: on CUDA, take kernels only that give the same bits each time; torch raises a
+            RuntimeError where it has none. The CPU's all do.
 
     Raises:
-        UserError: if the device or the precision is not available.
+        UserError: if the device or the precision is not available, or a rank has no GPU.
     """
     import torch
     from accelerate import Accelerator, InitProcessGroupKwargs
@@ -164,17 +188,56 @@ def make_runtime(device: str, precision: str, num_workers: int) -> Runtime:
         raise UserError("--precision fp16 needs a GPU. Use fp32 or bf16 on the CPU.")
     if on_cpu:
         keep_freed_memory()
+    else:
+        _demand_a_gpu_for_each_rank(torch.cuda.device_count())
+        os.environ.setdefault(*NCCL_RAISES)
+    _choose_kernels(deterministic=deterministic and not on_cpu)
     _forget_other_runtime(PRECISIONS[precision], on_cpu=on_cpu)
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=PRECISIONS[precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
+    asked = "cpu" if on_cpu else "cuda"
+    if accelerator.device.type != asked:
+        raise UserError(
+            f"--device {asked}: this process is bound to {accelerator.device.type}, by an earlier "
+            "run in it or by accelerate's environment variables. Start a new process."
+        )
     if precision == "fp32":
         # torch lets cuDNN's convolutions round their inputs to TF32, which has 11 bits.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
-    return Runtime(accelerator, max(num_workers // _local_ranks(), min(num_workers, 1)))
+    return Runtime(accelerator, max(num_workers // local_ranks(), min(num_workers, 1)))
+
+
+def _demand_a_gpu_for_each_rank(num_gpus: int) -> None:
+    """Refuse to let processes share a GPU, which NCCL cannot do.
+
+    Raises:
+        UserError: if more processes than GPUs were started on this machine.
+    """
+    ranks = local_ranks()
+    if ranks > num_gpus:
+        raise UserError(
+            f"{ranks} processes were started on this machine, which has {num_gpus} GPUs, and each "
+            f"needs one of its own. Start {num_gpus} (--nproc_per_node={num_gpus}), or pass "
+            "--device cpu."
+        )
+
+
+def _choose_kernels(*, deterministic: bool) -> None:
+    """Let torch take only kernels that give the same bits each time, or any.
+
+    Called before CUDA starts: cuBLAS reads its variable once.
+    """
+    import torch
+
+    if deterministic and os.environ.get(CUBLAS_WORKSPACE) not in REPEATABLE_WORKSPACES:
+        os.environ[CUBLAS_WORKSPACE] = REPEATABLE_WORKSPACES[0]
+    if torch.are_deterministic_algorithms_enabled() != deterministic:
+        torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
 
 
 def _forget_other_runtime(precision: str, *, on_cpu: bool) -> None:
@@ -191,7 +254,7 @@ def _forget_other_runtime(precision: str, *, on_cpu: bool) -> None:
         AcceleratorState._reset_state(reset_partial_state=state.num_processes == 1)
 
 
-def _local_ranks() -> int:
+def local_ranks() -> int:
     """Number of processes of the run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 

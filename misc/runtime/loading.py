@@ -1,28 +1,51 @@
 """What worker processes read ahead of its use: a DataLoader whose dead workers are named."""
 
+import functools
+import logging
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from misc.errors import UserError
+from misc.runtime.device import local_ranks
 from misc.runtime.workers import WORKER_DIED, multiprocessing_context, start_worker
 
 if TYPE_CHECKING:
     from misc.runtime.device import Runtime
 
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 2**30  # that the workers of one process may have read ahead
+ITEMS_AHEAD = 2  # of each worker, where there is room for them
+SHARED_MEMORY = Path("/dev/shm")  # through which Linux's workers hand tensors over
+MIB = 2**20
+
 # What torch says of workers that are gone; RuntimeErrors of the work itself are others.
 _DEAD = re.compile(
     r"DataLoader worker \(pid.*(exited unexpectedly|killed by signal)|Pin memory thread"
 )
-_SHARED_MEMORY = re.compile(r"shared memory|/torch_")
+_OF_SHARED_MEMORY = re.compile(r"shared memory|/torch_")
+
+
+class Ahead(NamedTuple):
+    """How many processes read, and how many items each may have read ahead of their use."""
+
+    workers: int
+    items: int
 
 
 def read_ahead(runtime: "Runtime", dataset: Any, **options: Any) -> Iterator[Any]:
     """What a DataLoader reads of `dataset`, by the worker processes of this machine.
 
+    They hold `MOST_BYTES` at most, and half of the shared memory that is free: fewer processes read
+    where that is not enough for all, and this one alone where it is not enough for one of them.
+    What is read does not depend on it.
+
     Args:
         runtime: the machine.
-        dataset: what is read; picklable.
+        dataset: what is read, by index; picklable.
         options: of the DataLoader, about batches.
 
     Raises:
@@ -31,11 +54,12 @@ def read_ahead(runtime: "Runtime", dataset: Any, **options: Any) -> Iterator[Any
     """
     from torch.utils.data import DataLoader
 
-    workers = runtime.num_workers
+    workers, items = _ahead_for(runtime.num_workers, dataset, options.get("batch_sampler"))
     try:
         yield from DataLoader(
             dataset,
             num_workers=workers,
+            prefetch_factor=items if workers else None,
             pin_memory=runtime.device.type == "cuda",
             multiprocessing_context=multiprocessing_context() if workers else None,
             worker_init_fn=start_worker if workers else None,
@@ -47,6 +71,64 @@ def read_ahead(runtime: "Runtime", dataset: Any, **options: Any) -> Iterator[Any
         raise _of_worker(error) from error
 
 
+def _ahead_for(workers: int, dataset: Any, batches: Any) -> Ahead:
+    """How to read: what `within` says of the first item's size."""
+    first = next(iter(range(len(dataset)) if batches is None else batches), None)
+    if workers == 0 or first is None:
+        return Ahead(workers, ITEMS_AHEAD)
+    item = num_bytes(dataset[first]) if batches is None else _bytes_of_batch(dataset, first)
+    room = room_to_read_ahead()
+    ahead = within(room, item, workers)
+    if ahead.workers < workers:
+        _tell_once(
+            f"{ahead.workers or 'No'} worker processes read instead of {workers}: one reads "
+            f"{item / MIB:.0f} MiB at once, and there are {room / MIB:.0f} MiB for all (half of "
+            f"what is free in {SHARED_MEMORY}, at most {MOST_BYTES / MIB:.0f})."
+        )
+    return ahead
+
+
+def _bytes_of_batch(dataset: Any, batch: Sequence[Any]) -> int:
+    return len(batch) * num_bytes(dataset[batch[0]]) if batch else 0
+
+
+def within(room: int, item: int, workers: int) -> Ahead:
+    """As many processes as there is room for, and then as many items of each.
+
+    Args:
+        room: bytes for all of them.
+        item: bytes of an item.
+        workers: how many processes there may be.
+    """
+    fitting = room // max(item, 1)
+    items = ITEMS_AHEAD if fitting >= ITEMS_AHEAD * workers else 1
+    return Ahead(min(workers, fitting), items)
+
+
+def room_to_read_ahead() -> int:
+    """Bytes that the workers of this process may fill.
+
+    Half of what is free: an item may be larger than the first, and one is in use meanwhile.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return MOST_BYTES
+    return min(MOST_BYTES, shutil.disk_usage(SHARED_MEMORY).free // (2 * local_ranks()))
+
+
+def num_bytes(item: Any) -> int:
+    """Bytes of the arrays and tensors in nested dicts, lists and tuples."""
+    if isinstance(item, Mapping):
+        return sum(map(num_bytes, item.values()))
+    if isinstance(item, list | tuple):
+        return sum(map(num_bytes, item))
+    return getattr(item, "nbytes", 0)
+
+
+@functools.cache
+def _tell_once(message: str) -> None:
+    logger.info("%s", message)
+
+
 def _of_worker(error: Exception) -> Exception:
     """What to raise for an error that came out of a DataLoader with workers."""
     text = str(error)
@@ -54,7 +136,7 @@ def _of_worker(error: Exception) -> Exception:
         # Also where a worker died while it handed a tensor over.
         is_dead = isinstance(error, OSError | EOFError) or _DEAD.search(text)
         return UserError(WORKER_DIED) if is_dead else error
-    if isinstance(error, RuntimeError) and _SHARED_MEMORY.search(text):
+    if isinstance(error, RuntimeError) and _OF_SHARED_MEMORY.search(text):
         return UserError(WORKER_DIED)
     # torch makes the error anew of its text alone.
     number = re.search(r"^\w+Error: \[Errno (\d+)\] (.+)", text, re.MULTILINE)

@@ -66,7 +66,7 @@ class TrainingState:
             UserError: if the checkpoint is damaged, or of another network.
         """
         path, device = self.checkpoints.path, self.runtime.device
-        self.model.to(device)
+        self.runtime.place(self.model)
         if self.scaler is not None:
             # One serves all trainings of a run; none may depend on what an earlier one led it to.
             self.scaler.load_state_dict(GradScaler(device.type).state_dict())

@@ -1,11 +1,14 @@
 """Work with a CRF for every image: on the CPU in worker processes, on a GPU in this one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from misc.runtime import Runtime, WorkerPool, is_accelerator, read_ahead
+
+if TYPE_CHECKING:
+    import torch
 
 
 def map_with_crf(
@@ -38,17 +41,42 @@ def map_with_crf(
         if is_accelerator(device):
             yield from pool.map(write, map(made_on, _read_ahead(runtime, items, read)))
         else:
-            yield from pool.map(partial(_do_all, read=read, make=made_on, write=write), items)
+            yield from pool.map(partial(_in_turn, functions=(read, made_on, write)), items)
 
 
-def _do_all(
-    item: Any,
+def map_beside_network(
+    runtime: Runtime,
+    items: Iterable[Any],
     *,
-    read: Callable[[Any], dict[str, Any]],
     make: Callable[..., Any],
     write: Callable[[Any], object],
-) -> None:
-    write(make(read(item)))
+    device: "torch.device",
+    has_threads: bool,
+) -> Iterator[object]:
+    """`write(make(item, device=device))` for each item; yields once for each.
+
+    Worker processes do both where `device` is the CPU and the network leaves them a core. On a GPU
+    they only write, and this process makes.
+
+    Args:
+        runtime: the machine.
+        items: what a network in this process makes; picklable where `device` is the CPU.
+        make: (item, device=) -> a picklable result.
+        write: keeps the result.
+        device: where results are made.
+        has_threads: as `Runtime.workers_beside_network` takes it.
+    """
+    made_on = partial(make, device=device)
+    with WorkerPool(runtime.workers_beside_network(has_threads=has_threads)) as pool:
+        if is_accelerator(device):
+            yield from pool.map(write, map(made_on, items))
+        else:
+            yield from pool.map(partial(_in_turn, functions=(made_on, write)), items)
+
+
+def _in_turn(item: Any, *, functions: Sequence[Callable[[Any], Any]]) -> None:
+    for function in functions:
+        item = function(item)
 
 
 def _read_ahead(

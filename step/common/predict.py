@@ -37,7 +37,7 @@ def with_boundaries(
     if not len(images):
         return
     runtime = run.runtime
-    network = trained_boundary_network(run, backbone).to(runtime.device).eval()
+    network = runtime.place(trained_boundary_network(run, backbone)).eval()
     for sample in read_ahead(runtime, images, batch_size=None):
         x_pair = sample.pop("levels")[0].to(runtime.device, non_blocking=True)
         with runtime.accelerator.autocast():
@@ -48,7 +48,7 @@ def with_boundaries(
 def boundary_predictor(run: "Run", backbone: str) -> Callable[[np.ndarray], np.ndarray]:
     """A function from a photograph (H,W,3) to its boundary probability (h,w) at stride 4."""
     runtime = run.runtime
-    network = trained_boundary_network(run, backbone).to(runtime.device).eval()
+    network = runtime.place(trained_boundary_network(run, backbone)).eval()
 
     @torch.no_grad()
     def predict(image: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def predict_classes(
         UserError: if logits are not finite.
     """
     runtime = run.runtime
-    model = MultiScale(network, scales).to(runtime.device).eval()
+    model = runtime.place(MultiScale(network, scales)).eval()
     images = ImagePyramids(run.dataset, ids)
     for sample in read_ahead(runtime, images, batch_size=None):
         x_pair = sample["levels"][0]

@@ -1,6 +1,7 @@
 """The runner: everything about a step that is the same for all of them."""
 
 import dataclasses
+import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -311,6 +312,13 @@ class Runner:
         return {"images": len(order.todo), **step.notes(run)}
 
     def _train(self, node: Node, step: TrainingStep, order: Order) -> dict[str, Any]:
+        result = self._trained(node, step, order)
+        # Accelerate keeps what it prepared: several networks would pile up in a GPU's memory.
+        node.run.runtime.accelerator.free_memory()
+        gc.collect()  # in mixed precision it ties a network into a ring
+        return result
+
+    def _trained(self, node: Node, step: TrainingStep, order: Order) -> dict[str, Any]:
         import torch
 
         from misc.training import Checkpoints, train
@@ -333,8 +341,6 @@ class Runner:
             save_weights(learning.network, weights.training / weights.path.name)
             weights.complete()
         runtime.barrier()
-        # Accelerate keeps what it prepared: several networks would pile up in memory.
-        runtime.accelerator.free_memory()
         plan = learning.plan
         images = round(trained.steps * plan.images_per_epoch / plan.steps_per_epoch)
         return {"images": images, "updates": updates, "loss": trained.loss, **learning.notes}

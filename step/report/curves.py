@@ -17,20 +17,29 @@ VALIDATION = ".val.csv"
 KEPT_POINTS = 300  # of a curve: more cannot be seen
 
 
-def training_curves(run: "Run") -> list[dict[str, Any]]:
-    """Loss and learning rate of each network over its updates, thinned."""
-    return [
-        {"name": name, **read_columns(path, ("update", "loss", "learning_rate"))}
-        for name, path in _files(run, CURVE)
-    ]
+def training_curves(run: "Run", problems: list[str]) -> list[dict[str, Any]]:
+    """Loss and learning rate of each network over its updates, thinned.
+
+    Files that hold something else are left out, and `problems` gets a sentence about each.
+    """
+    return _curves(run, CURVE, ("update", "loss", "learning_rate"), problems)
 
 
-def validation_curves(run: "Run") -> list[dict[str, Any]]:
-    """MIoU on val of each network that was validated as it learnt."""
-    return [
-        {"name": name, **read_columns(path, ("update", "miou"))}
-        for name, path in _files(run, VALIDATION)
-    ]
+def validation_curves(run: "Run", problems: list[str]) -> list[dict[str, Any]]:
+    """MIoU on val of each network that was validated as it learnt; else as `training_curves`."""
+    return _curves(run, VALIDATION, ("update", "miou"), problems)
+
+
+def _curves(
+    run: "Run", suffix: str, columns: tuple[str, ...], problems: list[str]
+) -> list[dict[str, Any]]:
+    curves = []
+    for name, path in _files(run, suffix):
+        try:
+            curves.append({"name": name, **read_columns(path, columns)})
+        except UserError as error:
+            problems.append(error.message)
+    return curves
 
 
 def threshold_curves(results: Mapping[str, Any]) -> list[dict[str, Any]]:

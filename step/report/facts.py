@@ -58,8 +58,8 @@ def facts_of(run: "Run", gallery: Gallery, problems: Sequence[str] = ()) -> Fact
         "steps": _steps(run, notes),
         "scores": score_rows(results, method_of(run)),
         "card": if_sound(lambda: _card(PSEUDO_MASKS.path(run))),
-        "training": if_sound(lambda: training_curves(run)) or [],
-        "validation": if_sound(lambda: validation_curves(run)) or [],
+        "training": training_curves(run, found),
+        "validation": validation_curves(run, found),
         "thresholds": threshold_curves(results),
         "gallery": gallery.to_json(),
         "confusion": _confusion(gallery, ("background", *names)),
@@ -173,17 +173,23 @@ def _benchmark(out_dir: Path) -> Facts | None:
         return None
     content = read_json(path)
     there = {k: v for k, v in BENCHMARK_PICTURES.items() if (folder / f"{k}.svg").is_file()}
-    return {
-        "images": content["images"],
-        "best": [
-            {name: row[name] for name in ("cam", "saliency", "act_thres", "sal_thres", "miou")}
-            for row in content["best"]
-            if not row["ignore"]
-        ],
-        "trained": [
-            {name: row.get(name) for name in ("method", "cam", "saliency", "miou", "miou_std",
-                                              "miou_crf", "miou_crf_std")}
-            for row in content["sbe_over_seeds"]
-        ],
-        "pictures": there,
-    }  # fmt: skip
+    try:
+        return {
+            "images": content["images"],
+            "best": [
+                {name: row[name] for name in ("cam", "saliency", "act_thres", "sal_thres", "miou")}
+                for row in content["best"]
+                if not row["ignore"]
+            ],
+            "trained": [
+                {name: row.get(name) for name in ("method", "cam", "saliency", "miou", "miou_std",
+                                                  "miou_crf", "miou_crf_std")}
+                for row in content["sbe_over_seeds"]
+            ],
+            "pictures": there,
+        }  # fmt: skip
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no record of a benchmark ({error!r}). Run --steps benchmark to have it "
+            "written again."
+        ) from None

@@ -207,12 +207,16 @@ class Report:
             json_file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """Parser with what every benchmark takes: --quick, --json FILE, --device."""
+def make_parser(description: str | None, device: str | None = "cpu") -> argparse.ArgumentParser:
+    """Parser with what every benchmark takes: --quick, --json FILE, --device.
+
+    `device` is its default; None: to be found.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small inputs, one repeat (for CI)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    default = device or "cuda, where there is any"
+    parser.add_argument("--device", default=device, help=f"cpu or cuda (default: {default})")
     return parser

@@ -1,4 +1,4 @@
-"""The dense CRF of a 500x375 image: pydensecrf against the torch backend.
+"""The dense CRF of a 500x375 image: pydensecrf against torch, all labels against likely ones.
 
 python -m tests.benchmarks.crf [--quick] [--json FILE] [--device cuda]
 """
@@ -13,8 +13,11 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
 
-from misc.crf import SEED_CRF, CrfParams, DenseCrf
+from misc.crf import DEEPLAB_CRF, SEED_CRF, CrfParams, DenseCrf
+from misc.crf.dense_crf import losing_probability
 from misc.crf.mean_field import bilateral_filter, gaussian_filter
 from tests.benchmarks.common import Report, copy_rate, make_parser, time_call
 from tests.helpers.paths import ROOT, SHARED
@@ -43,6 +46,37 @@ def voc_pair() -> Pair | None:
             labels = (mask == present[1]).astype(np.uint8)
             return image, np.roll(labels, 9, 1), np.roll(labels, -5, 0)
     return None
+
+
+def segmented(count: int) -> list[tuple[np.ndarray, Tensor]]:
+    """Photographs (H,W,3) of VOC's val, evenly chosen, with what DeepLab might say (21,H,W)."""
+    root = SHARED / "voc12_animals"
+    if not root.is_dir():
+        return []
+    ids = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
+    found = []
+    for image_id in ids[:: len(ids) // count][:count]:
+        image = np.array(Image.open(root / "JPEGImages" / f"{image_id}.jpg").convert("RGB"))
+        mask = np.array(Image.open(root / "SegmentationClass" / f"{image_id}.png"))
+        found.append((image, drawn_softmax(mask)))
+    return found
+
+
+def drawn_softmax(mask: np.ndarray) -> Tensor:
+    """A softmax (21,H,W) of a network that is not very sure of `mask` (H,W).
+
+    It sees the mask on a grid of 8 pixels, and has smooth doubts, which are larger for every
+    further class. 6 to 9 labels can win then, as in the softmax of a DeepLab-v2 with SqueezeNet
+    after 500 updates on exact masks.
+    """
+    size = (-(-mask.shape[0] // 8), -(-mask.shape[1] // 8))
+    labels = torch.from_numpy(np.where(mask == 255, 0, mask)).long()
+    truth = F.one_hot(labels, 21).permute(2, 0, 1)[None].float()
+    noise = torch.randn(1, 21, 3, 4, generator=torch.Generator().manual_seed(0))
+    strengths = 2 * torch.linspace(0, 1, 21).square()[:, None, None]
+    doubts = F.interpolate(noise, size, mode="bicubic") * strengths
+    logits = 7 * F.interpolate(truth, size, mode="area") + doubts
+    return F.interpolate(logits, mask.shape, mode="bilinear")[0].softmax(0)
 
 
 def block_labels(height: int, width: int, num_labels: int) -> np.ndarray:
@@ -116,6 +150,49 @@ def compare(report: Report, name: str, pair: Pair, device: str, repeats: int) ->
                 report.target(f"{name}: share of labels that differ", differing, at_most=1e-4)
         where = f"{threads} threads" if device == "cpu" else device
         report.add(f"torch, {where}, {name}", **columns)
+
+
+def deeplab_labels(
+    image: np.ndarray, softmax: Tensor, backend: str, device: str, *, of_all: bool
+) -> Tensor:
+    """Labels (H,W) of make_seg's CRF, lattices included, with all labels or those that can win."""
+    crf = DenseCrf(image, DEEPLAB_CRF, backend=backend, device=device)
+    if of_all:
+        return crf.from_probabilities(softmax).argmax(0).to(torch.uint8)
+    return crf.labels_from_probabilities(softmax)
+
+
+def compare_likely(report: Report, device: str, quick: bool) -> None:
+    """make_seg's CRF on all 21 labels and on those that can win; on the CPU with one thread."""
+    pictures = segmented(1 if quick else 5)
+    if not pictures:
+        return
+    if quick:
+        pictures = [(image[:100, :100], softmax[:, :100, :100]) for image, softmax in pictures]
+    bound = losing_probability(21, DEEPLAB_CRF)
+    has_pydensecrf = importlib.util.find_spec("pydensecrf") is not None
+    all_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for backend in ["torch", "pydensecrf"] if device == "cpu" and has_pydensecrf else ["torch"]:
+        rows = []
+        for number, picture in enumerate(pictures, 1):
+            of_all, of_likely = (
+                partial(deeplab_labels, *picture, backend, device, of_all=each)
+                for each in (True, False)
+            )
+            rows.append({
+                "all_labels": time_call(of_all, 1 if quick else 3),
+                "likely_labels": time_call(of_likely, 1 if quick else 3),
+                "likely": int((picture[1].flatten(1).amax(1) >= bound).sum()),
+                "differing": float((of_all() != of_likely()).float().mean()),
+            })  # fmt: skip
+            report.add(f"{backend}, make_seg's, 21 labels, photograph {number} of val", **rows[-1])
+        name = f"make_seg's, 21 labels, {backend}, 1 thread"
+        seconds = float(np.median([row["likely_labels"] for row in rows]))
+        differing = float(np.mean([row["differing"] for row in rows]))
+        report.target(f"{name}: seconds, median of {len(rows)}", seconds, at_most=1)
+        report.target(f"{name}: share of labels that differ", differing, at_most=1e-4)
+    torch.set_num_threads(all_threads)
 
 
 def bytes_an_iteration(image: np.ndarray, columns: int, params: CrfParams, device: str) -> int:
@@ -205,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compare(report, "recorded photograph, 3 labels", recorded, args.device, repeats)
     if voc is not None:
         compare(report, "VOC image, 2 labels", voc, args.device, repeats)
+    compare_likely(report, args.device, args.quick)
     add_floor(report, recorded, args.device, repeats)
     grow(report, recorded, args.device, args.quick)
     add_processes(report, recorded, args.quick)

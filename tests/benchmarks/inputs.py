@@ -25,6 +25,7 @@ from tests.helpers.paths import GOLDEN
 
 PHOTOGRAPH = "2007_000011"
 QUICK_SCALE = 0.2
+LABEL_SYNTHESIS = ("make_confident_regions", "make_boundary_label")  # what the latter asks for
 NUM_CLASSES = 20
 
 
@@ -47,49 +48,83 @@ def read_picture(scale: float = 1.0, num_classes: int | None = None) -> Picture:
         image, saliency, mask = (arrays[f"{PHOTOGRAPH}/{name}"] for name in ("img", "sal", "gt"))
     with np.load(GOLDEN / "plugged_cams" / f"{PHOTOGRAPH}.npz") as arrays:
         cam, class_ids = arrays["high_res"], arrays["keys"] + 1
+    picture = Picture(image, saliency, mask, cam, class_ids)
     if scale != 1:
         height, width = (round(length * scale) for length in mask.shape)
-        size = (width, height)
-        image = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-        saliency = np.array(Image.fromarray(saliency).resize(size, Image.Resampling.BILINEAR))
-        mask = np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-        cam = resize(cam, (height, width))
+        picture = resize_picture(picture, height, width)
     if num_classes is not None:
         class_ids = np.arange(1, num_classes + 1)
+        cam = picture.cam
         cam = np.stack([np.roll(cam[k % len(cam)], 17 * k, 1) for k in range(num_classes)])
-    return Picture(image, saliency, mask, cam, class_ids)
+        picture = picture._replace(cam=cam, class_ids=class_ids)
+    return picture
+
+
+def resize_picture(picture: Picture, height: int, width: int) -> Picture:
+    """All parts of a picture at another size."""
+    size = (width, height)
+    return Picture(
+        np.array(Image.fromarray(picture.image).resize(size, Image.Resampling.BICUBIC)),
+        np.array(Image.fromarray(picture.saliency).resize(size, Image.Resampling.BILINEAR)),
+        np.array(Image.fromarray(picture.mask).resize(size, Image.Resampling.NEAREST)),
+        resize(picture.cam, (height, width)),
+        picture.class_ids,
+    )
 
 
 def write_dataset(root: Path, count: int, picture: Picture) -> list[str]:
     """Write `count` images, all of `picture`, as a dataset `voc` and CAMs `cam` below `root`."""
-    voc = root / "voc"
-    names = {
-        voc / "JPEGImages": ".jpg", voc / "Sal": ".png", voc / "SegmentationClass": ".png",
-        root / "cam": ".npy",
-    }  # fmt: skip
-    for folder in (*names, voc / "ImageSets" / "Segmentation"):
-        folder.mkdir(parents=True)
+    ids = prepare_dataset(root, count)
+    write_picture(root, ids[0], picture)
+    for image_id in ids[1:]:
+        link_picture(root, ids[0], image_id)
+    return ids
+
+
+def prepare_dataset(root: Path, count: int) -> list[str]:
+    """Folders and lists of a dataset of `count` images; returns their ids."""
+    for path in (*_files_of(root, "").values(), root / "voc" / "ImageSets" / "Segmentation" / "x"):
+        path.parent.mkdir(parents=True)
     ids = [f"{index:06d}" for index in range(count)]
     for split in ("train", "train_aug", "val"):
-        (voc / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(ids) + "\n")
-    first = ids[0]
-    Image.fromarray(picture.image).save(voc / "JPEGImages" / f"{first}.jpg", quality=95)
-    Image.fromarray(picture.saliency).save(voc / "Sal" / f"{first}.png")
-    write_palette_png(voc / "SegmentationClass" / f"{first}.png", picture.mask)
-    with open(root / "cam" / f"{first}.npy", "wb") as file:
-        write_irn(file, Cams(picture.class_ids, derive_cam(picture.cam), picture.cam))
-    for folder, suffix in names.items():
-        for image_id in ids[1:]:
-            os.link(folder / f"{first}{suffix}", folder / f"{image_id}{suffix}")
+        path = root / "voc" / "ImageSets" / "Segmentation" / f"{split}.txt"
+        path.write_text("\n".join(ids) + "\n")
     return ids
+
+
+def _files_of(root: Path, image_id: str) -> dict[str, Path]:
+    voc = root / "voc"
+    return {
+        "image": voc / "JPEGImages" / f"{image_id}.jpg",
+        "saliency": voc / "Sal" / f"{image_id}.png",
+        "mask": voc / "SegmentationClass" / f"{image_id}.png",
+        "cam": root / "cam" / f"{image_id}.npy",
+    }
+
+
+def write_picture(root: Path, image_id: str, picture: Picture) -> None:
+    """Write the files of one image into the folders of `prepare_dataset`."""
+    files = _files_of(root, image_id)
+    Image.fromarray(picture.image).save(files["image"], quality=95)
+    Image.fromarray(picture.saliency).save(files["saliency"])
+    write_palette_png(files["mask"], picture.mask)
+    with open(files["cam"], "wb") as file:
+        write_irn(file, Cams(picture.class_ids, derive_cam(picture.cam), picture.cam))
+
+
+def link_picture(root: Path, image_id: str, new_id: str) -> None:
+    """Show the files of `image_id` under another id."""
+    others = _files_of(root, new_id)
+    for name, path in _files_of(root, image_id).items():
+        os.link(path, others[name])
 
 
 def run_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> dict[str, Any]:
     """Run some steps on `write_dataset`'s files through the command line.
 
     Returns:
-        step -> what scores.json and run.json say of it, with `seconds` and `images`; of each step
-        that ran, also of one that runs with another (confident regions with boundary labels).
+        step -> what scores.json and run.json say of it, with `seconds` and `images`. A name may
+        stand for two steps: `LABEL_SYNTHESIS`.
     """
     arguments = [
         f"--voc12_root={root / 'voc'}", f"--out_dir={out_dir}", f"--steps={','.join(steps)}",
@@ -103,17 +138,12 @@ def run_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> d
     if status != 0:
         raise RuntimeError(f"{steps} ended with status {status}:\n{stderr.getvalue()}")
     scores, how = (json.loads((out_dir / f"{name}.json").read_text()) for name in ("scores", "run"))
-    return {step: said | scores[step] for step, said in how["steps"].items()}
+    return {step: made | scores[step] for step, made in how["steps"].items() if step in scores}
 
 
 def run_step(step: str, root: Path, out_dir: Path, *flags: str) -> dict[str, Any]:
-    """Run one step as `run_steps` does; what it says of it."""
+    """Run one step as `run_steps` does; what scores.json says of it."""
     return run_steps([step], root, out_dir, *flags)[step]
-
-
-def seconds_of_steps(steps: Sequence[str], root: Path, out_dir: Path, *flags: str) -> float:
-    """The seconds of some steps, and of those that ran with them, as `run_steps` runs them."""
-    return sum(said["seconds"] for said in run_steps(steps, root, out_dir, *flags).values())
 
 
 def backbone_name(quick: bool) -> str:

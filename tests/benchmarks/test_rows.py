@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from misc.cam_files import read_cams
 from tests.benchmarks import all as all_rows
-from tests.benchmarks import boundary_label, chain, evaluation, gpu, train_bes
+from tests.benchmarks import boundary_label, chain, evaluation, gpu, many_sizes, train_bes
 from tests.benchmarks.alone import PROC, call_alone
 from tests.benchmarks.common import Report
 from tests.benchmarks.inputs import PHOTOGRAPH, QUICK_SCALE, read_picture, write_dataset
@@ -169,18 +171,94 @@ def test_the_reference_form_keeps_gradients_of_its_backbone() -> None:
     assert train_bes.backbone_buffers_mib(network) > 40
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_without_a_card_the_gpu_list_says_so(tmp_path: Path) -> None:
+def test_on_the_cpu_every_row_of_the_gpu_list_has_a_number(tmp_path: Path) -> None:
+    result = quick_run("gpu", tmp_path, "--device=cpu")
+    values = {row["what"]: row["value"] for row in result["rows"]}
+    assert list(values) == [row.what for row in gpu.ROWS.values()]
+    for row in gpu.ROWS.values():
+        if row.precision == "fp16":
+            said = "refused: --precision fp16 needs a GPU. Use fp32 or bf16 on the CPU."
+            assert values[row.what] == said
+        else:
+            assert values[row.what] > 0, row.what
+    with_target = [row.what for row in gpu.ROWS.values() if row.target]
+    assert [target["what"] for target in result["targets"]] == with_target
+    assert all(target["measured"] == values[target["what"]] for target in result["targets"])
+    differing = [row["differing"] for row in result["rows"] if "differing" in row]
+    assert differing[0] == 0  # the CPU's regions are the CPU's
+    assert len(differing) == 2
+
+
+def test_a_row_that_fails_is_named_and_the_others_run(tmp_path: Path) -> None:
+    report = Report("Trial", machine={})
+    bench = gpu.Bench(tmp_path, "cpu", 2, quick=True)  # nothing is prepared
+    assert gpu.measure(report, bench, ["make_cam", "walk"]) == ["make_cam"]
+    first, second = report.rows
+    assert first["what"] == "make_cam over its forwards alone"
+    assert str(first["value"]).startswith("failed: ")
+    assert "is not a folder" in str(first["value"])
+    assert isinstance(second["value"], float)
+    assert [target["measured"] for target in report.targets] == [None, second["value"]]
+
+
+def test_without_a_card_the_gpu_list_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = quick_run("gpu", tmp_path)
-    assert len(result["rows"]) == len(gpu.TARGETS) + len(gpu.OTHERS)
-    assert {row["value"] for row in result["rows"]} == {"not measured"}
+    assert len(result["rows"]) == len(gpu.ROWS)
+    assert {row["value"] for row in result["rows"]} == {None}
     assert set(targets_of(result).values()) == {None}
+    out, error = capsys.readouterr()
+    assert out.count("not measured") == len(gpu.ROWS) + 2 * len(result["targets"])
+    assert "--device cpu measures every row" in error
+    assert gpu.main(["--quick", "--device=cuda"]) == 2
+    assert "no CUDA device found" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")
 def test_with_a_card_the_gpu_list_has_numbers(tmp_path: Path) -> None:
     result = quick_run("gpu", tmp_path)
-    assert "not measured" not in json.dumps(result)
+    assert all(row["value"] > 0 for row in result["rows"])
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.height, picture.width
+
+
+def sizes_of(root: Path) -> list[tuple[int, int]]:
+    """(height, width) of all images, after a look whether all parts of an image have one size."""
+    sizes = []
+    for path in sorted((root / "voc" / "JPEGImages").iterdir()):
+        sizes.append(size_of(path))
+        for folder in ("Sal", "SegmentationClass"):
+            assert size_of(root / "voc" / folder / f"{path.stem}.png") == sizes[-1]
+        # Refused if the size is another.
+        assert len(read_cams(root / "cam" / f"{path.stem}.npy", sizes[-1], num_classes=20).cam)
+    return sizes
+
+
+def test_images_have_many_sizes_of_voc(tmp_path: Path) -> None:
+    sizes = many_sizes.draw_sizes(2000)
+    assert sizes == many_sizes.draw_sizes(2000)
+    assert sizes[:5] == many_sizes.draw_sizes(5)
+    assert len(set(sizes)) > 80
+    assert 0.37 < sizes.count((375, 500)) / 2000 < 0.44  # 284 of the 700 photographs
+    many_sizes.write_many(tmp_path / "recorded", 3, scale=0.2)
+    assert sizes_of(tmp_path / "recorded") == many_sizes.draw_sizes(3, 0.2)
+    photographs = tmp_path / "recorded" / "voc"
+    many_sizes.write_many(tmp_path / "own", 4, scale=0.1, photographs=photographs)
+    assert sizes_of(tmp_path / "own") == many_sizes.draw_sizes(4, 0.1)
+
+
+def test_images_beyond_those_that_differ_are_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many_sizes, "DISTINCT", 2)
+    many_sizes.write_many(tmp_path, 5, scale=0.1)
+    first, second = many_sizes.draw_sizes(2, 0.1)
+    assert sizes_of(tmp_path) == [first, second, first, second, first]
 
 
 def test_targets_are_held_against_what_was_measured() -> None:

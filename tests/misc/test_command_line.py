@@ -97,6 +97,9 @@ def of_torch(size: int) -> Exception:
         (OSError(errno.EFBIG, "File too large", "a.png"), "'a.png'. Raise the limit of this shell"),
         (OSError(errno.EMFILE, "Too many open files"), "(ulimit -n), or lower --num_workers."),
         (OSError(errno.EACCES, "Permission denied", "a.png"), "Check a.png and its permissions"),
+        (RuntimeError("nll_loss2d_forward_out_cuda_template does not have a deterministic "
+                      "implementation, but you set 'torch.use_deterministic_algorithms(True)'."),
+         "--deterministic yes: torch has no kernel of nll_loss2d_forward_out_cuda_template that"),
         (RuntimeError("a mistake of ours"), None),
         (OSError("a mistake of ours"), None),
     ],

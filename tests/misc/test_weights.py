@@ -6,7 +6,15 @@ import torch
 from torch import nn
 
 from misc.errors import UserError
-from misc.weights import load_strictly, load_weights, read_state_dict, save_weights
+from misc.weights import (
+    load_strictly,
+    load_weights,
+    read_state_dict,
+    read_torch_file,
+    save_weights,
+    write_torch_file,
+)
+from tests.helpers.pretended_device import pretending
 
 
 def small_network() -> nn.Sequential:
@@ -144,3 +152,15 @@ def test_files_older_than_the_batch_counter_load() -> None:
     state = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
     load_strictly(other, state, source="old.pth")
     assert_same_weights(network, other)
+
+
+def test_what_lies_on_a_device_is_written_as_the_cpus(tmp_path: Path) -> None:
+    weight = torch.arange(24.0).view(1, 2, 3, 4).to(memory_format=torch.channels_last)
+    with pretending() as record:
+        for name, each in (("cpu", weight), ("device", weight.to(record.device))):
+            state = {"model": {"w": each}, "optimizer": {"state": {0: [each + 1, (each.sum(), 2)]}}}
+            write_torch_file(state, tmp_path / name)
+    assert (tmp_path / "device").read_bytes() == (tmp_path / "cpu").read_bytes()
+    read = read_torch_file(tmp_path / "device")
+    assert read["model"]["w"].tolist() == weight.tolist()
+    assert read["optimizer"]["state"][0][1][1] == 2

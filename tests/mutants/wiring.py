@@ -4,6 +4,7 @@ from tests.mutants.mutant import mutants_of
 
 SETTINGS = "tests/step/test_wiring.py::test_every_setting_arrives_and_is_recorded"
 TABLE = "tests/step/test_wiring.py::test_the_table_has_every_setting_of_a_step"
+PRETENDED = "tests/test_pretended_device.py"
 SCORED = "tests/step/test_wiring.py::test_a_score_records_what_it_was_made_from"
 WIRING, TRAIN_CAM, TRAIN_BES = (
     f"tests/step/test_{name}.py" for name in ("wiring", "train_cam", "train_bes")
@@ -314,6 +315,8 @@ MUTANTS = (
         "step/common/runner.py", WIRING,
         ("every network starts from the same weights", "torch.manual_seed(config.seed)",
          "torch.manual_seed(5)", CAM),
+        ("networks in mixed precision pile up", "        gc.collect()", "        #",
+         f"{PRETENDED}::test_in_mixed_precision_too"),
     ),
     *mutants_of(
         "step/common/threshold_scores.py", "tests/step/test_scores_of_masks.py",
@@ -335,6 +338,11 @@ MUTANTS = (
         "step/common/predict.py", WIRING,
         ("the pair is not turned back", "logits[1:].flip(-1)", "logits[1:]",
          "tests/step/test_make_seg.py::test_scales_flip_crf_and_split_are_flags"),
+        ("a GPU's images stay on the CPU", "model(x.to(runtime.device, non_blocking=True))",
+         "model(x)", f"{PRETENDED}::test_deeplab"),
+        ("a GPU is waited for once more an image", "if not logits.isfinite().all():",
+         "if not (logits.isfinite().all() and logits.sum() < 1e30):",
+         f"{PRETENDED}::test_deeplab"),
     ),
     *mutants_of(
         "misc/config/config.py", "tests/step/test_config.py",

@@ -49,12 +49,19 @@ def test_the_head_starts_as_published() -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "resnet101"])
-@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
-def test_logits_are_at_stride_8(name: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "of_resnets", "of_squeezenet"),
+    [((65, 97), (9, 13), (9, 13)), ((160, 321), (21, 41), (20, 41)), ((64, 87), (9, 12), (8, 11))],
+)
+def test_logits_are_at_stride_8(
+    name: str, size: tuple[int, int], of_resnets: tuple[int, int], of_squeezenet: tuple[int, int]
+) -> None:
+    """160 pixels: 80 after the first convolution, 41 after pooling that rounds up, 21 at last."""
     with torch.device("meta"):
         network = tiny_deeplab(name, 5)
         logits = network(torch.empty(2, 3, *size))
-    assert logits.shape == (2, 5, -(-size[0] // 8), -(-size[1] // 8))
+    assert logits.shape[2:] == (of_squeezenet if name == "squeezenet1_0" else of_resnets)
+    assert logits.shape[:2] == (2, 5)
     assert network.backbone.strides[-3:] == (8, 8, 8)
 
 
@@ -87,23 +94,24 @@ def test_dilation_refines_the_squeezenet_too() -> None:
 
 def test_caffes_strides_are_in_the_first_1x1_and_travel_with_the_weights() -> None:
     network, plain = tiny_deeplab("resnet50"), tiny_deeplab("resnet50")
-    network.arrange(stride_in_1x1=True)
+    network.arrange(is_caffe=True)
     layer2, layer3 = (network.backbone.get_submodule(f"layer{n}.0") for n in (2, 3))
     assert [layer2.conv1.stride, layer2.conv2.stride] == [(2, 2), (1, 1)]
     assert [layer3.conv1.stride, layer3.conv2.dilation] == [(1, 1), (2, 2)]  # type: ignore[union-attr]
     plain.load_state_dict(network.state_dict())
-    assert plain.stride_in_1x1
+    assert plain.is_caffe
     x = torch.randn(1, 3, 40, 40)
     with torch.no_grad():
         assert torch.equal(plain(x), network(x))
-        plain.arrange(stride_in_1x1=False)
+        plain.arrange(is_caffe=False)
+        assert plain.zero.eq(0).all()
         assert not torch.allclose(plain(x), network(x))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0"])
 def test_backbones_without_bottlenecks_have_no_caffe_arrangement(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} has no bottlenecks"):
-        tiny_deeplab(name).arrange(stride_in_1x1=True)
+        tiny_deeplab(name).arrange(is_caffe=True)
 
 
 class ChannelsAsLogits(nn.Module):
@@ -125,6 +133,29 @@ def test_training_gives_every_scale_and_their_maximum_eval_the_maximum_alone() -
     assert torch.equal(strongest, torch.maximum(full, stretched))
     assert (strongest > full).any()
     assert torch.equal(network.eval()(x), strongest)
+
+
+class Row(nn.Module):
+    """The first row of the first channel, as it comes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :1, :1]
+
+
+@pytest.mark.parametrize(
+    ("length", "scale", "expected"),
+    [
+        (5, 0.5, [0.5, 2.5]),  # steps of exactly 2, from 0.5 on; by sizes they would be 2.5
+        (7, 0.75, [1 / 6, 1.5, 17 / 6, 25 / 6, 5.5]),  # steps of exactly 4/3; by sizes 7/5
+        (1, 0.5, [0.0]),
+    ],
+)
+def test_scales_step_by_the_factor_also_where_the_size_is_rounded(
+    length: int, scale: float, expected: list[float]
+) -> None:
+    x = torch.arange(float(length)).expand(1, 3, 4, length)
+    _, scaled, _ = MultiScale(Row(), (1.0, scale)).train()(x)
+    assert scaled[0, 0, 0].tolist() == pytest.approx(expected)
 
 
 def test_the_maximum_is_taken_pixel_by_pixel() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from net.segmentation_losses import segmentation_loss, shrink_mask
 
@@ -47,6 +48,22 @@ def test_an_image_of_ignored_pixels_costs_nothing(balanced: bool) -> None:
     assert loss.detach().item() == 0
     assert logits.grad is not None
     assert logits.grad.eq(0).all()
+
+
+def test_a_pixel_costs_what_torch_says_bit_by_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    theirs = torch.randn(2, 21, 9, 7, generator=generator).mul_(5).requires_grad_()
+    ours = theirs.detach().clone().requires_grad_()
+    mask = torch.randint(0, 21, (2, 9, 7), generator=generator).to(torch.uint8)
+    mask[:, :2] = 255
+    expected = F.cross_entropy(theirs, mask.long(), ignore_index=255, reduction="none").sum()
+    (expected / (2 * 7 * 7)).backward()
+    loss = segmentation_loss([ours], mask)
+    loss.backward()
+    assert loss.item() == (expected / (2 * 7 * 7)).item()
+    assert theirs.grad is not None
+    assert ours.grad is not None
+    assert torch.equal(ours.grad, theirs.grad)
 
 
 def test_the_losses_of_the_scales_are_summed_each_against_its_own_mask() -> None:

@@ -31,6 +31,14 @@ def test_voc_is_as_without_a_preset() -> None:
     assert dataclasses.replace(config_of("--preset=voc12"), preset="none") == config_of()
 
 
+def test_wsss_beds_script_trains_half_as_long_on_larger_batches_in_mixed_precision() -> None:
+    config, usual = config_of("--preset=wsss_bed"), config_of()
+    assert config == dataclasses.replace(
+        usual, preset="wsss_bed", seg_batch_size=10, seg_accumulation=2, seg_iters=10_000,
+        seg_val_every=100, precision="bf16",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_names_settings_that_there_are(name: str) -> None:
     assert PRESETS[name].keys() <= {field.name for field in dataclasses.fields(Config)}

@@ -264,8 +264,7 @@ TRIALS = (
         crf_line(1, 3, 67, 3, 4, 10),
     )),
     Trial("make_seg", ("seg_weights_name",), (
-        Line("seg_crf", "no", "step.make_seg._make", lambda seen: seen["folder"].suffixes,
-             (".png",), False),
+        Line("seg_crf", "no", "step.make_seg._make", "crf", None, False),
     ), (f"--seg_backbone={BACKBONE}", "--seg_test_scales=0.5")),
     Trial("make_submission", ("seg_weights_name",), (
         Line("voc_submission", "mine.zip", "step.make_submission.write_submission",

@@ -4,7 +4,6 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from misc.errors import UserError
 from misc.images import write_palette_png
@@ -51,18 +50,25 @@ def test_about_half_is_mirrored_and_every_scale_occurs(dataset: VocDataset) -> N
     drawn = [crops[epoch, 0] for epoch in range(60)]
     heights = [sample["box"][1] - sample["box"][0] for sample in drawn]
     assert {int(height) for height in heights} == {10, 20, 30}
-    mirrored = [bool(s["mask"][s["box"][0], s["box"][2]] == 0) for s in drawn]
+    mirrored = [bool(s["mask"][0, s["box"][2]] == 0) for s in drawn]
     assert 15 < sum(mirrored) < 45
 
 
-def test_around_small_images_nothing_is_learnt(dataset: VocDataset) -> None:
-    sample = crops_of(dataset, 40, (1.0,))[0, 1]
-    top, bottom, left, right = sample["box"].tolist()
-    outside = torch.ones(40, 40, dtype=torch.bool)
-    outside[top:bottom, left:right] = False
-    assert (bottom - top, right - left) == (20, 30)
-    assert sample["mask"][outside].eq(255).all()
-    assert sample["mask"].eq(2).sum() == 12 * 12
+def test_beside_small_images_nothing_is_learnt(dataset: VocDataset) -> None:
+    crops = crops_of(dataset, 40, (1.0,))
+    boxes = set()
+    for epoch in range(20):
+        sample = crops[epoch, 1]
+        top, bottom, left, right = box = tuple(sample["box"].tolist())
+        outside = torch.ones(40, 40, dtype=torch.bool)
+        outside[top:bottom, left:right] = False
+        assert sample["mask"][outside].eq(255).all()
+        assert sample["image"][:, outside].eq(0).all()
+        assert sample["image"][2, top:bottom, left:right].eq(9).all()
+        assert sample["mask"].eq(2).sum() == 12 * 12
+        boxes.add(box)
+    # Padded at the bottom and the right, then mirrored with the padding.
+    assert boxes == {(0, 20, 0, 30), (0, 20, 10, 40)}
 
 
 def test_a_draw_is_always_the_same_crop(dataset: VocDataset) -> None:
@@ -89,14 +95,24 @@ def test_masks_after_the_crf_come_first_and_kinds_are_not_mixed(tmp_path: Path) 
 
 
 def test_images_are_rescaled_bilinearly_and_masks_keep_their_ids(dataset: VocDataset) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    iio.imwrite(dataset.image_path("a"), noise)
-    sample = crops_of(dataset, 48, (1.5,))[0, 0]
-    top, bottom, left, right = sample["box"].tolist()
-    image = sample["image"][:, top:bottom, left:right].permute(1, 2, 0).numpy()
-    expected = np.asarray(Image.fromarray(noise).resize((45, 30), Image.Resampling.BILINEAR))
-    assert any(np.array_equal(image, each) for each in (expected, expected[:, ::-1]))
-    assert set(sample["mask"].unique().tolist()) == {0, 2, 255}
+    """Worked out by hand: 5 columns at scale 0.75 are 3, at 1/3, 2 and 11/3."""
+    ramp = np.tile(np.array([0, 30, 60, 90, 240], np.uint8)[None, :, None], (5, 1, 3))
+    ids = np.tile(np.array([0, 1, 2, 0, 255], np.uint8), (5, 1))
+    iio.imwrite(dataset.image_path("a"), ramp)
+    write_palette_png(dataset.mask_path("a"), ids)
+    crops = crops_of(dataset, 3, (0.75,))
+    values, classes = [], []
+    for epoch in range(8):
+        sample = crops[epoch, 0]
+        assert sample["box"].tolist() == [0, 3, 0, 3]
+        assert sample["image"].dtype == torch.float32
+        torch.testing.assert_close(sample["image"], sample["image"][:1, :1].expand(3, 3, 3))
+        values.append(sample["image"][0, 0].tolist())
+        classes.append(sample["mask"][0].tolist())
+    straight, of_mask = [10, 60, 190], [0, 2, 255]  # 190 = 90 + 2/3 of 150
+    for found, line in zip(values, classes, strict=True):
+        assert found == pytest.approx(straight) or found == pytest.approx(straight[::-1])
+        assert line == (of_mask if found[0] < found[2] else of_mask[::-1])
 
 
 def test_every_seed_has_its_own_crops(dataset: VocDataset) -> None:

@@ -17,6 +17,7 @@ from misc.crf import (
     crf_device,
     crf_has_threads,
 )
+from misc.crf.dense_crf import losing_probability
 from misc.crf.mean_field import TorchMeanField
 from misc.errors import UserError
 from tests.helpers.paths import GOLDEN
@@ -110,6 +111,85 @@ def test_backends_agree_on_probabilities(
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@needs_pydensecrf
+@pytest.mark.parametrize("last_is_mute", [False, True])
+def test_backends_agree_on_a_mute_label(
+    image: np.ndarray, probabilities: np.ndarray, last_is_mute: bool
+) -> None:
+    unary = -torch.from_numpy(probabilities).log().flatten(1)[None]
+    one, other = (
+        DenseCrf(image, backend=backend)._field.infer(unary, last_is_mute=last_is_mute)
+        for backend in ("pydensecrf", "torch")
+    )
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_mute_label_loses_to_one_that_agrees_with_itself(backend: str) -> None:
+    crf = DenseCrf(np.full((12, 17, 3), 90, np.uint8), backend=backend)
+    unary = -torch.tensor([0.4, 0.6]).log()[None, :, None].expand(1, 2, 12 * 17)
+    assert (crf._field.infer(unary, last_is_mute=False).argmax(1) == 1).all()
+    assert (crf._field.infer(unary, last_is_mute=True).argmax(1) == 0).all()
+
+
+def test_what_loses_is_below_its_share_by_what_others_can_say() -> None:
+    """exp(-R / L) / L, where R is 1.5 times both weights: 13 for seeds, 7 for DeepLab."""
+    assert losing_probability(4, CrfParams(gaussian_compat=0, bilateral_compat=0)) == 0.25
+    assert losing_probability(21, SEED_CRF) == pytest.approx(0.018815, abs=1e-6)
+    assert losing_probability(21, DEEPLAB_CRF) == pytest.approx(0.028883, abs=1e-6)
+
+
+@pytest.fixture
+def many_labels() -> np.ndarray:
+    """A softmax (9,12,17): labels 1, 4 and 5 share the pixels, the others have little of each."""
+    values = np.random.default_rng(3).random((9, 12, 17), dtype=np.float32) / 100
+    values[[1, 4, 5]] = 0.3 + 70 * values[[1, 4, 5]]
+    return values / values.sum(0)
+
+
+def test_labels_that_can_win_nowhere_are_one(
+    image: np.ndarray, backend: str, many_labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is that of all labels, with the mass of the others, but without their time."""
+    crf = DenseCrf(image, DEEPLAB_CRF, backend=backend)
+    expected = crf.from_probabilities(many_labels).argmax(0)
+    seen: list[tuple[tuple[int, ...], bool]] = []
+    infer = type(crf._field).infer
+
+    def watched(field: Any, unary: torch.Tensor, *, last_is_mute: bool) -> torch.Tensor:
+        seen.append((tuple(unary.shape), last_is_mute))
+        rest = np.delete(many_labels, [1, 4, 5], axis=0).sum(0).ravel()
+        np.testing.assert_allclose((-unary[0, -1]).exp(), rest, rtol=1e-3)
+        return infer(field, unary, last_is_mute=last_is_mute)
+
+    monkeypatch.setattr(type(crf._field), "infer", watched)
+    labels = crf.labels_from_probabilities(many_labels)
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) == {1, 4, 5}
+    np.testing.assert_array_equal(labels, expected)
+    assert seen == [((1, 4, 12 * 17), True)]
+
+
+def test_where_all_labels_can_win_all_take_part(
+    image: np.ndarray, backend: str, probabilities: np.ndarray
+) -> None:
+    crf = DenseCrf(image, backend=backend)
+    expected = crf.from_probabilities(probabilities).argmax(0)
+    np.testing.assert_array_equal(crf.labels_from_probabilities(probabilities), expected)
+    as_tensor = crf.labels_from_probabilities(torch.from_numpy(probabilities))
+    np.testing.assert_array_equal(as_tensor.numpy(), expected)
+
+
+def test_a_label_that_can_win_at_one_pixel_takes_part(image: np.ndarray, backend: str) -> None:
+    crf = DenseCrf(image, CrfParams(iterations=0), backend=backend)
+    probabilities = np.zeros((4, 12, 17), np.float32)
+    probabilities[3] = 1
+    assert (crf.labels_from_probabilities(probabilities) == 3).all()
+    probabilities[:, 3, 5] = 0, 0.4, 0.3, 0.3
+    labels = crf.labels_from_probabilities(probabilities)
+    assert labels[3, 5] == 1
+    assert (labels == 3).sum() == labels.size - 1
+
+
 def test_an_image_without_classes_is_all_background(image: np.ndarray, backend: str) -> None:
     labels = DenseCrf(image, backend=backend).from_labels(np.zeros((12, 17), np.uint8), 1)
     np.testing.assert_array_equal(labels, np.zeros((12, 17)))
@@ -129,6 +209,9 @@ def test_no_lattice_is_built_where_none_is_needed(
     crf = DenseCrf(image, backend=backend)
     assert not crf.from_labels(np.zeros((12, 17), np.uint8), 1).any()
     assert (crf.from_probabilities(np.ones((1, 12, 17), np.float32)) == 1).all()
+    background = np.full((21, 12, 17), 0.001, np.float32)
+    background[0] = 0.98
+    np.testing.assert_array_equal(crf.labels_from_probabilities(background), np.zeros((12, 17)))
     with pytest.raises(AssertionError, match="builds a lattice"):
         crf.from_labels(np.zeros((12, 17), np.uint8), 2)
 
@@ -246,8 +329,11 @@ def test_bad_inputs_are_named(image: np.ndarray, backend: str) -> None:
         crf.from_labels(-np.eye(12, 17, dtype=np.int64), 2)
     with pytest.raises(UserError, match="1 to 255 labels, got 0"):
         crf.from_labels(np.zeros((12, 17), np.uint8), 0)
-    with pytest.raises(UserError, match=r"probabilities \(2, 12, 16\)"):
-        crf.from_probabilities(np.zeros((2, 12, 16), np.float32))
+    for method in (crf.from_probabilities, crf.labels_from_probabilities):
+        with pytest.raises(UserError, match=r"probabilities \(2, 12, 16\)"):
+            method(np.zeros((2, 12, 16), np.float32))
+    with pytest.raises(UserError, match="1 to 255 labels, got 256"):
+        crf.labels_from_probabilities(np.zeros((256, 12, 17), np.float32))
     with pytest.raises(UserError, match="uint8 RGB"):
         DenseCrf(image[..., 0], backend=backend)
     with pytest.raises(UserError, match="uint8 RGB"):

@@ -50,7 +50,7 @@ def test_weights_are_barycentric(features: Tensor) -> None:
 
 def test_a_code_names_one_lattice_point_and_steps_lead_to_its_neighbours(features: Tensor) -> None:
     lower, position, _ = _enclosing_simplices(features)
-    codes, steps = _vertex_codes(lower, position)
+    codes, steps, _ = _vertex_codes(lower, position)
     vertices = lattice_points(lower, position).permute(2, 0, 1).flatten(0, 1)
     codes = codes.flatten().long()
     point_of: dict[int, tuple[int, ...]] = {}
@@ -59,7 +59,7 @@ def test_a_code_names_one_lattice_point_and_steps_lead_to_its_neighbours(feature
     assert len(set(point_of.values())) == len(point_of)
     code_of = {point: code for code, point in point_of.items()}
     count = len(lower)
-    for axis, step in enumerate(steps):
+    for axis, step in enumerate(steps.tolist()):
         for point, code in code_of.items():
             neighbour = [value - 1 for value in point]
             neighbour[axis] += count

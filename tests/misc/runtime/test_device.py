@@ -1,11 +1,15 @@
+import os
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
 
-from misc.errors import UserError
+from misc.errors import UserError, failure_in_words
 from misc.runtime import Runtime, make_runtime
+
+VARIABLES = ("TORCH_NCCL_BLOCKING_WAIT", "CUBLAS_WORKSPACE_CONFIG")
 
 
 def rank_of(rank: int, world_size: int) -> Runtime:
@@ -112,3 +116,105 @@ def test_what_the_machine_lacks_is_named(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=message):
         make_runtime(device, precision, 0)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that says it has two GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name in ("LOCAL_WORLD_SIZE", *VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    monkeypatch.undo()
+    for name in VARIABLES:  # what make_runtime has set
+        os.environ.pop(name, None)
+    make_runtime("cpu", "fp32", 0)
+
+
+@pytest.fixture
+def gpu_runs(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as accelerate says, the first of them is in use."""
+    accelerator = SimpleNamespace(device=torch.device("cuda", 0))
+    monkeypatch.setattr("accelerate.Accelerator", lambda **_: accelerator)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_another_device_than_was_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_runtime("cpu", "fp32", 0)
+    monkeypatch.setattr("misc.runtime.device._forget_other_runtime", lambda *_, **__: None)
+    with pytest.raises(UserError, match="--device cuda: this process is bound to cpu"):
+        make_runtime("cuda", "fp32", 0)
+
+
+@pytest.mark.usefixtures("gpu_runs")
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert make_runtime("cuda", "fp32", 8).num_workers == 4
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    message = "3 processes were started on this machine, which has 2 GPUs.*--nproc_per_node=2"
+    with pytest.raises(UserError, match=message):
+        make_runtime("cuda", "fp32", 8)
+    monkeypatch.undo()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert make_runtime("cpu", "fp32", 9).num_workers == 3
+
+
+@pytest.mark.usefixtures("gpu_runs")
+def test_a_broken_connection_between_gpus_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_runtime("cuda", "fp32", 0)
+    assert os.environ["TORCH_NCCL_BLOCKING_WAIT"] == "1"
+    monkeypatch.setenv("TORCH_NCCL_BLOCKING_WAIT", "0")  # somebody's choice
+    make_runtime("cuda", "fp32", 0)
+    assert os.environ["TORCH_NCCL_BLOCKING_WAIT"] == "0"
+
+
+@pytest.mark.usefixtures("gpu_runs")
+def test_kernels_that_repeat_are_chosen_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(device: str, *, deterministic: bool) -> tuple[bool, bool, str | None]:
+        make_runtime(device, "fp32", 0, deterministic=deterministic)
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.deterministic,
+            os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        )
+
+    assert chosen("cuda", deterministic=False) == (False, False, None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")  # with which cuBLAS does not repeat
+    assert chosen("cuda", deterministic=True) == (True, True, ":4096:8")
+    with pytest.raises(RuntimeError, match="put_ does not have") as caught:
+        torch.zeros(2).put_(torch.tensor([0]), torch.tensor([1.0]))
+    assert failure_in_words(caught.value) == (
+        "--deterministic yes: torch has no kernel of put_ that gives the same bits each time on "
+        "this device. Finished work is kept: run the same command again with --deterministic no, "
+        "or on the CPU."
+    )
+    assert chosen("cuda", deterministic=False)[:2] == (False, False)
+
+
+class MovedNowhere(torch.nn.Conv2d):
+    """A convolution that can be sent to a device which is not there."""
+
+    sent_to: object = None
+
+    def to(self, *args: Any, **kwargs: Any) -> "MovedNowhere":
+        if args:
+            (self.sent_to,) = args
+        return super().to(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "is_channels_last"),
+    [("cuda", "no", False), ("cuda", "bf16", True), ("cpu", "no", True), ("cpu", "bf16", True)],
+)
+def test_a_gpu_gets_the_usual_layout_in_fp32(
+    device: str, precision: str, is_channels_last: bool
+) -> None:
+    state = SimpleNamespace(device=torch.device(device), mixed_precision=precision)
+    network = MovedNowhere(8, 4, 3).to(memory_format=torch.channels_last)
+    placed = Runtime(cast(Any, state), 0).place(network)
+    assert placed.sent_to == torch.device(device)
+    assert placed.weight.is_contiguous(memory_format=torch.channels_last) == is_channels_last
+    assert placed.weight.is_contiguous() != is_channels_last

@@ -220,12 +220,18 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_shown(
     path.unlink()
     path.write_bytes(b"no CAM")
     (out_dir / "sem_seg" / "card.json").write_text("no card")
+    (out_dir / "weights" / "bes.curve.csv").unlink()
+    (out_dir / "weights" / "bes.curve.csv").write_text("no\ncurve\n")
+    (out_dir / "benchmark").mkdir()
+    (out_dir / "benchmark" / "benchmark.json").write_text('{"images": 3, "best": [{}]}')
     done = run(tiny_dataset, out_dir, REPORT, "--report=yes")
     assert done.status == 0, done.stderr
     facts = report_in(out_dir)
-    assert len(facts["problems"]) == 2
-    assert str(path) in facts["problems"][0]
-    assert "card.json" in facts["problems"][1]
+    named = (str(path), "card.json", "bes.curve.csv", "benchmark.json is no record of a benchmark")
+    assert len(facts["problems"]) == len(named)
+    for words, problem in zip(named, facts["problems"], strict=True):
+        assert words in problem
+    assert [curve["name"] for curve in facts["training"]] == ["cam"]
     (image,) = (e for e in facts["gallery"]["images"] if e["id"] == IDS[0])
     assert "cam" not in image["layers"]
     assert "walk" in image["layers"]
