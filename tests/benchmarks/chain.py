@@ -51,6 +51,7 @@ from tests.benchmarks.inputs import (
     backbone_name,
     build_network,
     reference_network,
+    run_steps,
     write_weights,
 )
 from tests.benchmarks.make_cam import SCALES, reference_cams
