@@ -3,9 +3,7 @@
 import importlib
 import json
 import math
-import multiprocessing
 import pickle
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from PIL import Image
 from misc.cam_files import read_cams
 from tests.benchmarks import all as all_rows
 from tests.benchmarks import boundary_label, chain, evaluation, gpu, many_sizes, train_bes
-from tests.benchmarks.alone import PROC, call_alone
 from tests.benchmarks.common import Report
 from tests.benchmarks.inputs import PHOTOGRAPH, QUICK_SCALE, read_picture, write_dataset
 
@@ -109,27 +106,6 @@ def test_quick_run_writes_its_rows_and_both_ways_agree(
 def test_the_rows_of_the_chain_can_be_handed_to_other_processes() -> None:
     for row in chain.ROWS:
         assert pickle.loads(pickle.dumps(row)).step == row.step
-
-
-def test_a_call_alone_tells_its_memory_and_that_of_its_workers() -> None:
-    alone = call_alone(hold_in_a_worker, 200)
-    assert alone.result == 200
-    assert 200 < alone.peak_mib < 600 or not PROC.exists()
-
-
-def hold_in_a_worker(mebibytes: int) -> int:
-    """Fill so much memory in a process of this one's for a second."""
-    context = multiprocessing.get_context("spawn")
-    worker = context.Process(target=hold, args=(mebibytes,))
-    worker.start()
-    worker.join()
-    return mebibytes
-
-
-def hold(mebibytes: int) -> None:
-    filled = b"1" * (mebibytes << 20)
-    time.sleep(1)
-    assert len(filled)
 
 
 def test_what_is_timed_as_the_references_labels_are_these() -> None:
