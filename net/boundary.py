@@ -34,7 +34,7 @@ class BoundaryNetwork(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
-        self._features = FoldedBackbone(self.backbone)
+        self.frozen_backbone = FoldedBackbone(self.backbone)
         self.fc_edge1 = _side_branch(backbone.channels[0])
         self.fc_edge2 = _side_branch(backbone.channels[1])
         self.fc_edge3 = _side_branch(backbone.channels[2])
@@ -53,7 +53,7 @@ class BoundaryNetwork(nn.Module):
         """Normalised images (B,3,H,W) to boundary logits (B,1,ceil(H/4),ceil(W/4))."""
         # No gradients, but not inference_mode: the side branches keep these features for their own
         # backward pass.
-        features = self._features(x)
+        features = self.frozen_backbone(x)
         branches = (self.fc_edge1, self.fc_edge2, self.fc_edge3, self.fc_edge4, self.fc_edge5)
         sides = [branch(feature) for branch, feature in zip(branches, features, strict=True)]
         return self.fc_edge6(torch.cat(self._at_one_size(sides), dim=1))

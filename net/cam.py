@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from misc.cam_files import MAX_EPSILON, padded_size, stride4_size
 from net.backbone import Backbone, legacy_backbone_names
+from net.frozen import FoldedBackbone
 
 ATTENTION_TEMPERATURE = 1e-3
 TRAIN_FROM = 3
@@ -37,6 +38,7 @@ class CamClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.frozen_backbone = FoldedBackbone(backbone)
         self.classifier = nn.Conv2d(backbone.channels[-1], num_classes, 1, bias=False)
         for index in range(train_from):
             for module in backbone.stage(index):
@@ -50,8 +52,11 @@ class CamClassifier(nn.Module):
         return self.classifier(pooled).flatten(1)
 
     def activation_maps(self, x: Tensor) -> Tensor:
-        """Normalised images (B,3,H,W) to class maps (B,C,h,w) >= 0, without the attention."""
-        features = self.backbone(x)[-1]
+        """Normalised images (B,3,H,W) to class maps (B,C,h,w) >= 0, without the attention.
+
+        As of a classifier in eval mode, and without gradients for its backbone.
+        """
+        features = self.frozen_backbone(x)[-1]
         return F.relu(self.classifier(features))
 
     def cams_of_pair(self, x_pair: Tensor) -> Tensor:

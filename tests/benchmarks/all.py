@@ -19,7 +19,7 @@ from tests.helpers.paths import ROOT
 
 ROWS = (
     "random_walk", "crf", "boundary_label", "sem_seg", "train_bes", "make_cam", "evaluation",
-    "grid", "startup", "from_coco", "gpu",
+    "chain", "grid", "startup", "from_coco", "gpu",
 )  # fmt: skip
 KEPT = "<!-- real data: what follows is kept when the tables above are made anew -->"
 WITH_SQUARINGS = ("random_walk", "sem_seg")

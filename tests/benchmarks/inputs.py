@@ -161,6 +161,13 @@ def build_network(kind: type[BoundaryNetwork] | type[CamClassifier], name: str) 
     return network.eval()
 
 
+def reference_network(kind: type[BoundaryNetwork] | type[CamClassifier], name: str) -> Any:
+    """The same network run as the reference runs it: channels first, every batch norm by itself."""
+    network = build_network(kind, name).to(memory_format=torch.contiguous_format)
+    network.frozen_backbone = network.backbone.forward
+    return network
+
+
 def write_backbone_weights(name: str, path: Path) -> Path:
     """Save a drawn backbone that can be trained: small norms keep its features in range."""
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from misc.cam_files import read_cams
 from tests.benchmarks import all as all_rows
-from tests.benchmarks import boundary_label, evaluation, gpu, many_sizes, train_bes
+from tests.benchmarks import boundary_label, chain, evaluation, gpu, many_sizes, train_bes
 from tests.benchmarks.common import Report
 from tests.benchmarks.inputs import PHOTOGRAPH, QUICK_SCALE, read_picture, write_dataset
 
@@ -62,6 +63,22 @@ def targets_of(result: dict[str, Any]) -> dict[str, bool | None]:
             ["largest difference from the reference's CAMs"],
         ),
         (
+            "chain",
+            [
+                "train_cam",
+                "make_cam",
+                "make_boundary_label",
+                "train_bes",
+                "make_sem_seg",
+                "eval_",
+                "bf16",
+            ],
+            [
+                "make_cam: difference between both ways",
+                "make_boundary_label: difference between both ways",
+            ],
+        ),
+        (
             "evaluation",
             ["all in memory", "100 thresholds over one", "floor", "area x4", "2 processes"],
             [],
@@ -84,6 +101,11 @@ def test_quick_run_writes_its_rows_and_both_ways_agree(
         assert reached[agreement] is True
     errors = [row["error"] for row in result["rows"] if "error" in row]
     assert all(error < 1e-3 for error in errors)
+
+
+def test_the_rows_of_the_chain_can_be_handed_to_other_processes() -> None:
+    for row in chain.ROWS:
+        assert pickle.loads(pickle.dumps(row)).step == row.step
 
 
 def test_what_is_timed_as_the_references_labels_are_these() -> None:

@@ -32,6 +32,7 @@ from tests.benchmarks.inputs import (
     backbone_name,
     build_network,
     read_picture,
+    reference_network,
     write_dataset,
 )
 from tests.helpers.memory import MIB
@@ -59,9 +60,8 @@ def make_batch(size: int, count: int, device: str) -> Batch:
 
 def reference_form(name: str, device: str) -> BoundaryNetwork:
     """The network as the reference trains it: gradients flow into the backbone and lie there."""
-    network = build_network(BoundaryNetwork, name).to(device).train()
+    network = reference_network(BoundaryNetwork, name).to(device).train()
     network.backbone.requires_grad_(True)
-    network._features = network.backbone.forward
     return network
 
 
