@@ -77,14 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="take the photographs of this dataset (VOC's layout, with exact masks)",
     )
-    add("--only", default=",".join(ROWS), metavar="A,B", help="just these rows")
+    add("--only", default=",".join(ROWS), metavar="A,B", help="just these rows, and what they need")
     add("--row", choices=ROWS, help="measure this row here, with what lies below --root")
     add("--root", type=Path, help="for --row")  # fmt: skip
     args = parser.parse_args(arguments)
-    names = args.only.split(",")
-    unknown = [name for name in names if name not in ROWS]
+    chosen = args.only.split(",")
+    unknown = [name for name in chosen if name not in ROWS]
     if unknown:
         parser.error(f"--only: unknown {', '.join(unknown)}; there are {', '.join(ROWS)}")
+    needed = {*chosen, *(ROWS[name].needs for name in chosen)}
+    names = [name for name in ROWS if name in needed]
     if args.row is not None:
         bench = Bench(args.root, args.device, args.images, args.quick)
         args.json.write_text(json.dumps(ROWS[args.row].measure(bench)))

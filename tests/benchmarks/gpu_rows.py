@@ -129,12 +129,16 @@ class Bench:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the list: what is measured, and what was asked for (bounds as `Report.target`)."""
+    """A line of the list: what is measured, and what was asked for (bounds as `Report.target`).
+
+    `needs` is the row whose files it reads.
+    """
 
     what: str
     measure: Callable[[Bench], Numbers]
     target: Mapping[str, float] = field(default_factory=dict)
     precision: str = "fp32"
+    needs: str = ""
 
 
 def walk(bench: Bench) -> Numbers:
@@ -356,6 +360,7 @@ ROWS: dict[str, Row] = {
             f"{step}, {precision}, images a second",
             partial(training, step=step, precision=precision),
             precision=precision,
+            needs="labels" if step == "train_bes" else "",
         )
         for step in ("train_cam", "train_bes")
         for precision in TYPES

@@ -177,6 +177,16 @@ def test_a_row_that_fails_is_named_and_the_others_run(tmp_path: Path) -> None:
     assert [target["measured"] for target in report.targets] == [None, second["value"]]
 
 
+def test_a_row_brings_the_one_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = quick_run("gpu", tmp_path, "--only=train_bes_bf16,walk")
+    assert [row["what"] for row in result["rows"]] == [
+        "walk, ms an image",
+        "label synthesis, images a second",
+        "train_bes, bf16, images a second",
+    ]
+
+
 def test_without_a_card_the_gpu_list_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
