@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from net import winograd
 from net.backbone import Backbone
 
 
@@ -16,9 +15,8 @@ class FoldedBackbone:
     """Runs a backbone with each batch norm folded into the convolution before it.
 
     A norm by stored statistics is one scale and one shift per channel, so the scale goes into the
-    weights and the shift becomes a bias: a sixth less work, equal up to float rounding. On the CPU,
-    in float32, 3x3 convolutions with many channels are Winograd's: a quarter less work again. The
-    weights for this are made in the first pass and again whenever the backbone's change.
+    weights and the shift becomes a bias: a sixth less work, equal up to float rounding. The folded
+    weights are made in the first pass and again whenever the backbone's change.
 
     Args:
         backbone: in eval mode; not registered or changed here.
@@ -28,14 +26,12 @@ class FoldedBackbone:
         self._backbone = backbone
         self._pairs = _norms_after_convolutions(backbone)
         self._weights: dict[str, Tensor] = {}
-        self._made_from: tuple[list[tuple[int, int]], bool] | None = None
+        self._made_from: list[tuple[int, int]] = []
         # Tells what to compute in which order; its weights take no memory.
         self._outline = copy.deepcopy(backbone).to("meta")
         for conv_name, norm_name in self._pairs:
             conv = _convolution(self._outline, conv_name)
             conv.bias = nn.Parameter(torch.empty(conv.out_channels, device="meta"))
-            if winograd.is_worth_it(conv):
-                conv.__class__ = _EitherConv2d
             parent, _, name = norm_name.rpartition(".")
             setattr(self._outline.get_submodule(parent), name, nn.Identity())
 
@@ -47,13 +43,11 @@ class FoldedBackbone:
         state = self._backbone.state_dict()
         # Where a tensor lies and how often it was written to tell whether it is the same still.
         made_from = [(tensor.data_ptr(), tensor._version) for tensor in state.values()]
-        by_winograd = _winograd_is_faster(x)
-        if (made_from, by_winograd) != self._made_from:
-            self._weights = self._fold(state, by_winograd=by_winograd)
-            self._made_from = made_from, by_winograd
+        if made_from != self._made_from:
+            self._weights, self._made_from = self._fold(state), made_from
         return functional_call(self._outline, self._weights, (x,))
 
-    def _fold(self, state: dict[str, Tensor], *, by_winograd: bool) -> dict[str, Tensor]:
+    def _fold(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights of the outline from those of the backbone."""
         norms = {norm for _, norm in self._pairs}
         weights = {k: tensor for k, tensor in state.items() if k.rpartition(".")[0] not in norms}
@@ -67,25 +61,7 @@ class FoldedBackbone:
             weights[f"{conv_name}.weight"], weights[f"{conv_name}.bias"] = fuse_conv_bn_weights(
                 conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
             )
-            if by_winograd and winograd.is_worth_it(conv):
-                key = f"{conv_name}.weight"
-                weights[key] = winograd.transform_kernel(weights[key])
         return weights
-
-
-class _EitherConv2d(nn.Conv2d):
-    """A convolution in the way that its weights are for."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.weight.dim() == 4:
-            return super().forward(x)
-        assert self.bias is not None
-        return winograd.convolve(x, self.weight, self.bias)
-
-
-def _winograd_is_faster(x: Tensor) -> bool:
-    """On the CPU in float32; cuDNN chooses by itself, and bfloat16 has instructions of its own."""
-    return x.is_cpu and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def _convolution(network: nn.Module, name: str) -> nn.Conv2d:

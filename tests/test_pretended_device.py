@@ -31,7 +31,6 @@ pytestmark = pytest.mark.slow
 # but for DeepLab's buffer, which is none of its weights.
 CLASSIFIER, BOUNDARY_NETWORK, DEEPLAB = 121, 137, 59
 NORMALISED = 2  # mean and standard deviation of images: copied once
-WINOGRAD = 3  # its matrices, once; a GPU has convolutions of its own, but not with the CPU's bytes
 COPIED = 1  # a result comes to the CPU
 LOSS = 1  # of an update, for the curve, with the word whether to stop
 FINITE = 1  # all weights are looked at together
@@ -46,7 +45,7 @@ WAITS = {
     # It goes on after its first update: the second and the last end an epoch, where val is
     # evaluated, after the last also the training images.
     "train_cam": [0, LOSS + FINITE + EVALUATED, LOSS, LOSS + FINITE + 2 * EVALUATED],
-    "make_cam": [CLASSIFIER + WINOGRAD + 2 * COPIED, *[2 * COPIED] * 7, 0],
+    "make_cam": [CLASSIFIER + 2 * COPIED, *[2 * COPIED] * 7, 0],
     "make_confident_regions": [*[CRF] * 8, 0],
     "make_boundary_label": [0] * 9,
     "train_bes": [0, LOSS, LOSS + FINITE, LOSS, LOSS + FINITE],
@@ -154,7 +153,6 @@ def pretended(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         assert stopped.status == 143
         assert "stopped at step 1 of 4; a checkpoint is kept" in stopped.stderr
         patch.setattr("step.make_walk.IMAGES_A_WALK", 4)
-        patch.setattr("net.frozen._winograd_is_faster", lambda x: True)
         with networks_watched() as alive:
             done = run(tiny_dataset, out_dir, RARE_CHECKPOINTS, "--panels=2")
     assert done.status == 0, done.stderr

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from net import winograd
 from net.backbone import Backbone, build_backbone
 from net.frozen import FoldedBackbone
 
@@ -60,22 +59,3 @@ def test_the_backbone_is_left_alone() -> None:
     assert not any(each.requires_grad for each in features)
     assert backbone.state_dict().keys() == state.keys()
     assert all(torch.equal(value, state[name]) for name, value in backbone.state_dict().items())
-
-
-def test_winograd_is_for_float32_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    convolve = winograd.convolve
-
-    def noted(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-        calls.append(kernel)
-        return convolve(x, kernel, bias)
-
-    monkeypatch.setattr(winograd, "convolve", noted)
-    folded, x = FoldedBackbone(frozen("resnet18")), torch.randn(1, 3, 40, 40)
-    before = folded(x)
-    assert len(calls) == 10  # layer2 has 3 of stride 1 and 128 channels, layer3 3, layer4 4
-    with torch.autocast("cpu", torch.bfloat16):
-        assert folded(x)[-1].dtype == torch.bfloat16
-    assert len(calls) == 10
-    assert all(torch.equal(a, b) for a, b in zip(folded(x), before, strict=True))
-    assert len(calls) == 20
