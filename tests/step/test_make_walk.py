@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,15 +89,21 @@ def test_smaller_files(tiny_dataset: Path, finished_run: Run, tmp_path: Path) ->
 def test_cams_are_read_beside_the_network(
     tiny_dataset: Path, finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the loader's workers, which this patch does not reach; here they would delay forwards."""
+    """In the loader's workers, which this patch does not reach; here they would delay forwards.
 
-    def refuse(*_arguments: object, **_settings: object) -> None:
-        raise AssertionError("CAMs are read in the process of the network")
+    The first one is looked at here as well: its size tells how many may be read ahead.
+    """
+    read_here = []
 
-    monkeypatch.setattr("step.common.results.read_cams", refuse)
+    def noted(path: Path, *arguments: Any, **settings: Any) -> Any:
+        read_here.append(path.stem)
+        return read_cams(path, *arguments, **settings)
+
+    monkeypatch.setattr("step.common.results.read_cams", noted)
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     flags = ("--steps=make_walk", "--num_workers=1", f"--walk_out_dir={tmp_path / 'walk'}")
     assert run(tiny_dataset, out_dir, *flags).status == 0
+    assert read_here == IDS[:1]
     for image_id in IDS:
         made, before = (f / "walk" / f"{image_id}.npy" for f in (tmp_path, out_dir))
         assert made.read_bytes() == before.read_bytes()

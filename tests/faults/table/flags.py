@@ -26,6 +26,7 @@ PROBES = (
     bad("--num_workers many", "invalid int"),
     bad("--device gpu", "invalid choice"),
     bad("--device cuda", "no CUDA device"),
+    bad("--deterministic maybe", "neither yes nor no"),
     bad("--precision fp8", "invalid choice"),
     bad("--precision fp16", "needs a GPU"),
     bad("--backbone vgg16", "invalid choice"),
