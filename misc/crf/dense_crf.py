@@ -134,22 +134,23 @@ class DenseCrf:
         """Labels uint8 (H,W) of the largest marginals of `probabilities` (L,H,W), a softmax.
 
         Labels that can win nowhere (`losing_probability`) are put together as one, the rest: it has
-        the sum of their probabilities, sends no messages, for theirs would be next to nothing, and
-        is never the answer. So an image takes the time of the classes that it may show. A GPU is
-        waited for once more. Raises UserError as `from_probabilities`, and on more than
+        the sum of their probabilities, gets the mean of their messages, as if all had equal shares,
+        and is never the answer. So an image takes the time of the classes that it may show. A GPU
+        is waited for once more. Raises UserError as `from_probabilities`, and on more than
         `MAX_LABELS` labels.
         """
         given = self._probabilities(probabilities)
         check_count(len(given))
         strongest = given.flatten(1).amax(1)
         bound = losing_probability(len(given), self.params)
-        can_win = strongest >= strongest.amax().clamp(max=bound)
+        can_win = ~(strongest < strongest.amax().clamp(max=bound))  # what is NaN stays in
         labels = can_win.nonzero()[:, 0]
         likely = given.index_select(0, labels)
         if 1 < len(likely) < len(given):
             rest = given.masked_fill(can_win[:, None, None], 0).sum(0, keepdim=True)
             unary = -torch.cat([likely, rest]).log()
-            winners = self._infer(unary[None], last_is_mute=True)[0, :-1].argmax(0)
+            num_others = len(given) - len(likely)
+            winners = self._infer(unary[None], last_stands_for=num_others)[0, :-1].argmax(0)
         else:
             winners = self._infer(-likely.log()[None])[0].argmax(0)
         found = labels.to(torch.uint8).index_select(0, winners.flatten()).view_as(winners)
@@ -175,11 +176,11 @@ class DenseCrf:
         stacked = torch.stack([self._on_device(each) for each in labels])
         return self._infer(unary_from_labels(stacked, num_labels, gt_prob))
 
-    def _infer(self, unary: Tensor, *, last_is_mute: bool = False) -> Tensor:
+    def _infer(self, unary: Tensor, *, last_stands_for: int = 1) -> Tensor:
         """Marginals (B,L,H,W) of energies (B,L,H,W)."""
         if unary.shape[1] == 1:
             return torch.ones_like(unary)
-        marginals = self._field.infer(unary.flatten(2), last_is_mute=last_is_mute)
+        marginals = self._field.infer(unary.flatten(2), last_stands_for=last_stands_for)
         return marginals.unflatten(2, self._size)
 
     def _on_device(self, tensor: Tensor) -> Tensor:
@@ -266,8 +267,11 @@ def unary_from_labels(labels: Tensor, num_labels: int, gt_prob: float) -> Tensor
 
 
 class _MeanField(Protocol):
-    def infer(self, unary: Tensor, *, last_is_mute: bool) -> Tensor:
-        """Marginals float32 (B,L,N) from energies float32 (B,L,N)."""
+    def infer(self, unary: Tensor, *, last_stands_for: int) -> Tensor:
+        """Marginals float32 (B,L,N) from energies float32 (B,L,N).
+
+        The last label gets its message divided by the number of labels that it stands for.
+        """
 
 
 class _PydensecrfField:
@@ -277,30 +281,30 @@ class _PydensecrfField:
         self._image = image.numpy()
         self._params = params
         self._crf: Any = None
-        self._labels = (0, False)
+        self._labels = (0, 1)
 
-    def infer(self, unary: Tensor, *, last_is_mute: bool) -> Tensor:
+    def infer(self, unary: Tensor, *, last_stands_for: int) -> Tensor:
         """Marginals float32 (B,L,N) from energies float32 (B,L,N), one CRF after another."""
-        if (unary.shape[1], last_is_mute) != self._labels:
-            self._build(unary.shape[1], last_is_mute=last_is_mute)
+        if (unary.shape[1], last_stands_for) != self._labels:
+            self._build(unary.shape[1], last_stands_for)
         marginals = np.empty(unary.shape, np.float32)
         for energies, result in zip(unary.numpy(), marginals, strict=True):
             self._crf.setUnaryEnergy(np.ascontiguousarray(energies))
             result[:] = self._crf.inference(self._params.iterations)
         return torch.from_numpy(marginals)
 
-    def _build(self, num_labels: int, *, last_is_mute: bool) -> None:
+    def _build(self, num_labels: int, last_stands_for: int) -> None:
         from pydensecrf.densecrf import DenseCRF2D
 
         height, width = self._image.shape[:2]
         params = self._params
-        self._labels = (num_labels, last_is_mute)
+        self._labels = (num_labels, last_stands_for)
         heard = np.ones(num_labels, np.float32)
-        heard[-1] = 0
+        heard[-1] /= last_stands_for
 
         def compat(weight: float) -> float | np.ndarray:
             """One penalty for all labels, or what agreement adds to the energy of each."""
-            return -weight * heard if last_is_mute else weight
+            return weight if last_stands_for == 1 else -weight * heard
 
         self._crf = DenseCRF2D(width, height, num_labels)
         self._crf.addPairwiseGaussian(

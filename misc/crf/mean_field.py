@@ -37,10 +37,10 @@ class TorchMeanField:
         self._bilateral = bilateral_filter(image, bilateral_sxy, bilateral_srgb)
 
     @torch.no_grad()
-    def infer(self, unary: Tensor, *, last_is_mute: bool = False) -> Tensor:
+    def infer(self, unary: Tensor, *, last_stands_for: int = 1) -> Tensor:
         """Marginals float32 (B,L,N) of B CRFs at once from their energies `unary` (B,L,N).
 
-        A mute last label sends no messages from pixel to pixel.
+        The last label gets its message divided by the number of labels that it stands for.
         """
         batch, num_labels, num_pixels = unary.shape
         by_pixel = unary.permute(2, 0, 1).contiguous()
@@ -50,8 +50,8 @@ class TorchMeanField:
             message = self._gaussian(values).mul_(self._compats[0])
             message.add_(self._bilateral(values), alpha=self._compats[1])
             message = message.view_as(by_pixel)
-            if last_is_mute:
-                message[..., -1].zero_()
+            if last_stands_for > 1:
+                message[..., -1].div_(last_stands_for)
             marginals = _softmax(message.sub_(by_pixel))
         return marginals.permute(1, 2, 0)
 

@@ -126,7 +126,8 @@ def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     elevated = _elevate(features)
     count = len(elevated)
-    lower = (elevated / count).round_()
+    sides = elevated.new_full((), count)  # a GPU would multiply by a plain number's reciprocal
+    lower = (elevated / sides).round_()
     above = elevated - lower * count
     position = torch.zeros_like(above, dtype=torch.int8)
     for i, j in itertools.combinations(range(count), 2):
@@ -140,7 +141,7 @@ def _enclosing_simplices(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     lower += wrap
     above -= wrap * count
     positions = position.long()
-    ascending = torch.empty_like(above).scatter_(0, positions, above).div_(count)
+    ascending = torch.empty_like(above).scatter_(0, positions, above).div_(sides)
     weights = ascending - ascending.roll(1, 0)
     weights[0] += 1
     return lower, positions, weights
@@ -203,7 +204,7 @@ def _checked_count(vertices: Tensor, largest: Tensor) -> int:
     Raises UserError where `largest` says that the codes they stand for are not exact.
     """
     last, bound = torch.stack([vertices[-1].double(), largest]).tolist()
-    if bound >= MAX_CODE:
+    if not bound < MAX_CODE:  # nor if it is NaN
         raise UserError(
             "The CRF's standard deviations are too small for this image: its lattice has more "
             "points than can be numbered. Use larger ones."

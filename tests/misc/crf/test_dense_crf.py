@@ -113,23 +113,37 @@ def test_backends_agree_on_probabilities(
 
 
 @needs_pydensecrf
-@pytest.mark.parametrize("last_is_mute", [False, True])
-def test_backends_agree_on_a_mute_label(
-    image: np.ndarray, probabilities: np.ndarray, last_is_mute: bool
+@pytest.mark.parametrize("last_stands_for", [1, 17])
+def test_backends_agree_on_a_label_that_stands_for_others(
+    image: np.ndarray, probabilities: np.ndarray, last_stands_for: int
 ) -> None:
     unary = -torch.from_numpy(probabilities).log().flatten(1)[None]
     one, other = (
-        DenseCrf(image, backend=backend)._field.infer(unary, last_is_mute=last_is_mute)
+        DenseCrf(image, backend=backend)._field.infer(unary, last_stands_for=last_stands_for)
         for backend in ("pydensecrf", "torch")
     )
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_a_mute_label_loses_to_one_that_agrees_with_itself(backend: str) -> None:
+def test_a_label_that_stands_for_others_loses_to_one_that_agrees_with_itself(
+    backend: str,
+) -> None:
     crf = DenseCrf(np.full((12, 17, 3), 90, np.uint8), backend=backend)
     unary = -torch.tensor([0.4, 0.6]).log()[None, :, None].expand(1, 2, 12 * 17)
-    assert (crf._field.infer(unary, last_is_mute=False).argmax(1) == 1).all()
-    assert (crf._field.infer(unary, last_is_mute=True).argmax(1) == 0).all()
+    assert (crf._field.infer(unary, last_stands_for=1).argmax(1) == 1).all()
+    assert (crf._field.infer(unary, last_stands_for=9).argmax(1) == 0).all()
+
+
+def test_many_labels_that_all_but_win_change_nothing(image: np.ndarray, backend: str) -> None:
+    """17 of 21 labels are just below what can win, and have half of the mass together."""
+    values = np.random.default_rng(5).random((21, 12, 17), dtype=np.float32)
+    values[4:] = 0.0285
+    values[:4] = 0.05 + values[:4]
+    values[:4] *= (1 - values[4:].sum(0)) / values[:4].sum(0)
+    crf = DenseCrf(image, DEEPLAB_CRF, backend=backend)
+    expected = crf.from_probabilities(values).argmax(0)
+    np.testing.assert_array_equal(crf.labels_from_probabilities(values), expected)
+    assert len(np.unique(expected)) > 2
 
 
 def test_what_loses_is_below_its_share_by_what_others_can_say() -> None:
@@ -153,21 +167,21 @@ def test_labels_that_can_win_nowhere_are_one(
     """The result is that of all labels, with the mass of the others, but without their time."""
     crf = DenseCrf(image, DEEPLAB_CRF, backend=backend)
     expected = crf.from_probabilities(many_labels).argmax(0)
-    seen: list[tuple[tuple[int, ...], bool]] = []
+    seen: list[tuple[tuple[int, ...], int]] = []
     infer = type(crf._field).infer
 
-    def watched(field: Any, unary: torch.Tensor, *, last_is_mute: bool) -> torch.Tensor:
-        seen.append((tuple(unary.shape), last_is_mute))
+    def watched(field: Any, unary: torch.Tensor, *, last_stands_for: int) -> torch.Tensor:
+        seen.append((tuple(unary.shape), last_stands_for))
         rest = np.delete(many_labels, [1, 4, 5], axis=0).sum(0).ravel()
         np.testing.assert_allclose((-unary[0, -1]).exp(), rest, rtol=1e-3)
-        return infer(field, unary, last_is_mute=last_is_mute)
+        return infer(field, unary, last_stands_for=last_stands_for)
 
     monkeypatch.setattr(type(crf._field), "infer", watched)
     labels = crf.labels_from_probabilities(many_labels)
     assert labels.dtype == np.uint8
     assert set(np.unique(labels)) == {1, 4, 5}
     np.testing.assert_array_equal(labels, expected)
-    assert seen == [((1, 4, 12 * 17), True)]
+    assert seen == [((1, 4, 12 * 17), 6)]
 
 
 def test_where_all_labels_can_win_all_take_part(
