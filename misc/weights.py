@@ -51,7 +51,8 @@ def _on_cpu(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: _on_cpu(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return type(content)(_on_cpu(value) for value in content)
+        values = [_on_cpu(value) for value in content]
+        return type(content)(*values) if hasattr(content, "_fields") else type(content)(values)
     return content
 
 

@@ -20,9 +20,9 @@ N = TypeVar("N", bound="torch.nn.Module")
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 LONGEST_WAIT = datetime.timedelta(days=1)  # for the process that checks or scores alone
-# A broken NCCL connection raises here, as gloo's do, and `watched_peers` names the lost process.
-# By default a thread of torch's ends the process without a word of who was lost.
-NCCL_RAISES = ("TORCH_NCCL_BLOCKING_WAIT", "1")
+# By default a thread of torch's ends a process whose NCCL connection broke, and does not say who
+# was lost. `watched_peers` does, and ends it once another process has been silent for a minute.
+NCCL_WAITS_FOR_US = ("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
 # With another workspace cuBLAS may add up in another order each time. The first is faster.
 CUBLAS_WORKSPACE, REPEATABLE_WORKSPACES = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
 
@@ -190,7 +190,7 @@ def make_runtime(
         keep_freed_memory()
     else:
         _demand_a_gpu_for_each_rank(torch.cuda.device_count())
-        os.environ.setdefault(*NCCL_RAISES)
+        os.environ.setdefault(*NCCL_WAITS_FOR_US)
     _choose_kernels(deterministic=deterministic and not on_cpu)
     _forget_other_runtime(PRECISIONS[precision], on_cpu=on_cpu)
     accelerator = Accelerator(
@@ -204,10 +204,10 @@ def make_runtime(
             f"--device {asked}: this process is bound to {accelerator.device.type}, by an earlier "
             "run in it or by accelerate's environment variables. Start a new process."
         )
-    if precision == "fp32":
-        # torch lets cuDNN's convolutions round their inputs to TF32, which has 11 bits.
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
+    # torch lets cuDNN's convolutions round their inputs to TF32, which has 11 bits. Whatever an
+    # earlier run in this process chose is forgotten.
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = False
     return Runtime(accelerator, max(num_workers // local_ranks(), min(num_workers, 1)))
 
 

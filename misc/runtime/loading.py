@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 2**30  # that the workers of one process may have read ahead
 ITEMS_AHEAD = 2  # of each worker, where there is room for them
+ITEMS_LOOKED_AT = 4  # evenly spaced: the largest tells how many there is room for
 SHARED_MEMORY = Path("/dev/shm")  # through which Linux's workers hand tensors over
 MIB = 2**20
 
@@ -39,9 +40,9 @@ class Ahead(NamedTuple):
 def read_ahead(runtime: "Runtime", dataset: Any, **options: Any) -> Iterator[Any]:
     """What a DataLoader reads of `dataset`, by the worker processes of this machine.
 
-    They hold `MOST_BYTES` at most, and half of the shared memory that is free: fewer processes read
-    where that is not enough for all, and this one alone where it is not enough for one of them.
-    What is read does not depend on it.
+    They hold `MOST_BYTES` at most, and half of the shared memory that is free, judged by some items
+    that are read here: fewer processes read where that is not enough for all, and this one alone
+    where it is not enough for one of them. What is read does not depend on it.
 
     Args:
         runtime: the machine.
@@ -72,7 +73,7 @@ def read_ahead(runtime: "Runtime", dataset: Any, **options: Any) -> Iterator[Any
 
 
 def _ahead_for(workers: int, dataset: Any, batches: Any) -> Ahead:
-    """How to read: what `within` says of the first item's size.
+    """How to read: what `within` says of the size of some items, or of the first batch of crops.
 
     Args:
         workers: how many processes there may be.
@@ -81,10 +82,11 @@ def _ahead_for(workers: int, dataset: Any, batches: Any) -> Ahead:
     """
     if workers == 0:
         return Ahead(0, ITEMS_AHEAD)
-    first = next(iter(range(len(dataset)) if batches is None else batches), None)
-    if first is None:
-        return Ahead(workers, ITEMS_AHEAD)
-    item = num_bytes(dataset[first]) if batches is None else _bytes_of_batch(dataset, first)
+    if batches is None:
+        some = range(0, len(dataset), max(1, -(-len(dataset) // ITEMS_LOOKED_AT)))
+        item = max((num_bytes(dataset[index]) for index in some), default=0)
+    else:
+        item = _bytes_of_batch(dataset, next(iter(batches), ()))
     room = room_to_read_ahead()
     ahead = within(room, item, workers)
     if ahead.workers < workers:

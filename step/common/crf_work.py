@@ -39,7 +39,8 @@ def map_with_crf(
     made_on = partial(make, device=device)
     with WorkerPool(runtime.num_workers) as pool:
         if is_accelerator(device):
-            yield from pool.map(write, map(made_on, _read_ahead(runtime, items, read)))
+            inputs = read_ahead(runtime, _Inputs(items, read), batch_size=None)
+            yield from pool.map(write, map(made_on, inputs))
         else:
             yield from pool.map(partial(_in_turn, functions=(read, made_on, write)), items)
 
@@ -77,12 +78,6 @@ def map_beside_network(
 def _in_turn(item: Any, *, functions: Sequence[Callable[[Any], Any]]) -> None:
     for function in functions:
         item = function(item)
-
-
-def _read_ahead(
-    runtime: Runtime, items: Sequence[Any], read: Callable[[Any], dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    return read_ahead(runtime, _Inputs(items, read), batch_size=None)
 
 
 @dataclass(frozen=True)

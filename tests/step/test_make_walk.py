@@ -91,7 +91,7 @@ def test_cams_are_read_beside_the_network(
 ) -> None:
     """In the loader's workers, which this patch does not reach; here they would delay forwards.
 
-    The first one is looked at here as well: its size tells how many may be read ahead.
+    Some are looked at here as well: their size tells how many may be read ahead.
     """
     read_here = []
 
@@ -103,7 +103,7 @@ def test_cams_are_read_beside_the_network(
     out_dir = copy_run(finished_run.out_dir, tmp_path / "out")
     flags = ("--steps=make_walk", "--num_workers=1", f"--walk_out_dir={tmp_path / 'walk'}")
     assert run(tiny_dataset, out_dir, *flags).status == 0
-    assert read_here == IDS[:1]
+    assert read_here == IDS[::2]
     for image_id in IDS:
         made, before = (f / "walk" / f"{image_id}.npy" for f in (tmp_path, out_dir))
         assert made.read_bytes() == before.read_bytes()

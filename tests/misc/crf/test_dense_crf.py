@@ -125,9 +125,7 @@ def test_backends_agree_on_a_label_that_stands_for_others(
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_a_label_that_stands_for_others_loses_to_one_that_agrees_with_itself(
-    backend: str,
-) -> None:
+def test_a_label_that_stands_for_others_loses_to_one_that_agrees_with_itself(backend: str) -> None:
     crf = DenseCrf(np.full((12, 17, 3), 90, np.uint8), backend=backend)
     unary = -torch.tensor([0.4, 0.6]).log()[None, :, None].expand(1, 2, 12 * 17)
     assert (crf._field.infer(unary, last_stands_for=1).argmax(1) == 1).all()

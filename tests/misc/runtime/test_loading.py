@@ -66,6 +66,14 @@ def test_what_is_read_ahead_stays_within_the_room(
     assert ahead.workers * ahead.items * item <= room
 
 
+def test_a_small_first_item_does_not_hide_large_ones(free: Any) -> None:
+    free(64 * MIB)
+    items = [np.zeros(1, np.uint8), *[np.zeros(20 * MIB, np.uint8)] * 7]
+    assert loading._ahead_for(4, items, None) == Ahead(1, 1)
+    assert loading._ahead_for(4, items[:1], None) == Ahead(4, 2)
+    assert loading._ahead_for(4, [], None) == Ahead(4, 2)
+
+
 def test_bytes_of_nested_arrays() -> None:
     pair = (np.zeros((2, 3), np.float32), [torch.zeros(5, dtype=torch.uint8)])
     assert num_bytes({"a": pair, "name": "x", "size": 3}) == 24 + 5
