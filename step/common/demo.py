@@ -37,7 +37,7 @@ DEMO_SETTINGS: dict[str, Any] = {
     "seg_crop": 96,
     "seg_batch_size": 5,
     "seg_accumulation": 1,
-    "seg_iters": 32,
+    "seg_iters": 64,
     "seg_val_every": 0,
     "seg_learning_rate": 1.5e-4,
     "seg_pyramid": (1.0, 0.5),

@@ -465,7 +465,7 @@ def test_two_processes_train_segment_and_score_as_one(
     both = Run(0, tmp_path, "", stderr)
     one = state_of(segmented, "seg_seed0.pth")
     for name, value in state_of(both, "seg_seed0.pth").items():
-        np.testing.assert_allclose(value, one[name], rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(value, one[name], rtol=1e-3, atol=5e-4, err_msg=name)
     found = notes_of(both, "seg_seed0.pth")["validation"]
     expected = notes_of(segmented, "seg_seed0.pth")["validation"]
     for here, there in zip(found, expected, strict=True):
