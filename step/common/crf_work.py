@@ -10,6 +10,8 @@ from misc.runtime import Runtime, WorkerPool, is_accelerator, read_ahead
 if TYPE_CHECKING:
     import torch
 
+Functions = Sequence[Callable[[Any], Any]]
+
 
 def map_with_crf(
     runtime: Runtime,
@@ -37,12 +39,10 @@ def map_with_crf(
 
     device = crf_device(crf, runtime.device)
     made_on = partial(make, device=device)
-    with WorkerPool(runtime.num_workers) as pool:
-        if is_accelerator(device):
-            inputs = read_ahead(runtime, _Inputs(items, read), batch_size=None)
-            yield from pool.map(write, map(made_on, inputs))
-        else:
-            yield from pool.map(partial(_in_turn, functions=(read, made_on, write)), items)
+    if is_accelerator(device):
+        inputs = read_ahead(runtime, _Inputs(items, read), batch_size=None)
+        return _in_two_places(runtime.num_workers, inputs, (made_on,), (write,))
+    return _in_two_places(runtime.num_workers, items, (), (read, made_on, write))
 
 
 def map_beside_network(
@@ -68,16 +68,25 @@ def map_beside_network(
         has_threads: as `Runtime.workers_beside_network` takes it.
     """
     made_on = partial(make, device=device)
-    with WorkerPool(runtime.workers_beside_network(has_threads=has_threads)) as pool:
-        if is_accelerator(device):
-            yield from pool.map(write, map(made_on, items))
-        else:
-            yield from pool.map(partial(_in_turn, functions=(made_on, write)), items)
+    workers = runtime.workers_beside_network(has_threads=has_threads)
+    if is_accelerator(device):
+        return _in_two_places(workers, items, (made_on,), (write,))
+    return _in_two_places(workers, items, (), (made_on, write))
 
 
-def _in_turn(item: Any, *, functions: Sequence[Callable[[Any], Any]]) -> None:
+def _in_two_places(
+    workers: int, items: Iterable[Any], here: Functions, there: Functions
+) -> Iterator[object]:
+    """Each item through functions `here`, in this process, then through those of the workers."""
+    with WorkerPool(workers) as pool:
+        done_here = map(partial(_in_turn, functions=here), items)
+        yield from pool.map(partial(_in_turn, functions=there), done_here)
+
+
+def _in_turn(item: Any, *, functions: Functions) -> Any:
     for function in functions:
         item = function(item)
+    return item
 
 
 @dataclass(frozen=True)
