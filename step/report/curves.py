@@ -2,7 +2,8 @@
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,31 +16,31 @@ if TYPE_CHECKING:
 
 VALIDATION = ".val.csv"
 KEPT_POINTS = 300  # of a curve: more cannot be seen
+Columns = dict[str, list[float | None]]
+IfSound = Callable[[Callable[[], Columns]], Columns | None]
+"""What calls a function, and gives None where it raises a UserError."""
 
 
-def training_curves(run: "Run", problems: list[str]) -> list[dict[str, Any]]:
+def training_curves(run: "Run", if_sound: IfSound) -> list[dict[str, Any]]:
     """Loss and learning rate of each network over its updates, thinned.
 
-    Files that hold something else are left out, and `problems` gets a sentence about each.
+    Files for which `if_sound` gives None, since they hold something else, are left out.
     """
-    return _curves(run, CURVE, ("update", "loss", "learning_rate"), problems)
+    return _curves(run, CURVE, ("update", "loss", "learning_rate"), if_sound)
 
 
-def validation_curves(run: "Run", problems: list[str]) -> list[dict[str, Any]]:
+def validation_curves(run: "Run", if_sound: IfSound) -> list[dict[str, Any]]:
     """MIoU on val of each network that was validated as it learnt; else as `training_curves`."""
-    return _curves(run, VALIDATION, ("update", "miou"), problems)
+    return _curves(run, VALIDATION, ("update", "miou"), if_sound)
 
 
 def _curves(
-    run: "Run", suffix: str, columns: tuple[str, ...], problems: list[str]
+    run: "Run", suffix: str, names: tuple[str, ...], if_sound: IfSound
 ) -> list[dict[str, Any]]:
-    curves = []
-    for name, path in _files(run, suffix):
-        try:
-            curves.append({"name": name, **read_columns(path, columns)})
-        except UserError as error:
-            problems.append(error.message)
-    return curves
+    read = [
+        (name, if_sound(partial(read_columns, path, names))) for name, path in _files(run, suffix)
+    ]
+    return [{"name": name, **columns} for name, columns in read if columns is not None]
 
 
 def threshold_curves(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ def _files(run: "Run", suffix: str) -> Iterator[tuple[str, Path]]:
             yield name.replace("/", " "), path
 
 
-def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, list[float | None]]:
+def read_columns(path: Path, names: tuple[str, ...]) -> Columns:
     """Columns of a CSV of numbers, thinned; None for what is not finite.
 
     A last line that is being written is left out.
