@@ -118,7 +118,7 @@ def within(room: int, item: int, workers: int) -> Ahead:
 def room_to_read_ahead() -> int:
     """Bytes that the workers of this process may fill.
 
-    Half of what is free: an item may be larger than the first, and one is in use meanwhile.
+    Half of what is free: an item may be larger than those looked at, and one is in use meanwhile.
     """
     if not SHARED_MEMORY.is_dir():
         return MOST_BYTES

@@ -23,14 +23,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from misc.boundary_label import regions_to_mask
-from misc.cam_files import Cams, read_cams, write_irn
-from misc.cam_files.maps import derive_cam
+from misc.cam_files import read_cams, write_irn
 from misc.images import read_image, read_mask, write_palette_png
 from misc.pseudo_mask import scores_to_regions
 from misc.runtime import WorkerPool, available_cpus, keep_freed_memory
@@ -49,6 +47,7 @@ from tests.benchmarks.inputs import (
     QUICK_SCALE,
     Picture,
     backbone_name,
+    blurred_cams,
     build_network,
     reference_network,
     run_steps,
@@ -63,7 +62,6 @@ from voc12.files import VocDataset
 
 PHOTOGRAPHS = SHARED / "voc12_animals"
 MASK_SUFFIXES = ("", "_crf")
-BLUR = 0.06  # of an image's longer side: what is left of an object is a blob, as in a CAM
 CAMS_TIMED, WALKS_TIMED = 4, 2  # photographs that the reference is timed on
 STEPS_OF = {"make_sem_seg": ("make_walk", "make_sem_seg")}  # those of ours that are one there
 UPDATES = 3
@@ -126,15 +124,6 @@ class Timing:
 def tags_of(mask: np.ndarray) -> np.ndarray:
     present = np.isin(np.arange(1, NUM_CLASSES + 1), mask)
     return present.astype(np.float32)
-
-
-def blurred_cams(mask: np.ndarray) -> Cams:
-    """Each class of an exact mask (H,W) as a blob with a maximum of 1."""
-    class_ids = np.flatnonzero(tags_of(mask)).astype(np.int64) + 1
-    maps = np.stack([(mask == c).astype(np.float32) for c in class_ids])
-    blurred = gaussian_filter(maps, (0, *[BLUR * max(mask.shape)] * 2))
-    high_res = blurred / blurred.max((1, 2), keepdims=True)
-    return Cams(class_ids, derive_cam(high_res), high_res)
 
 
 def write_photographs(root: Path, count: int, scale: float) -> tuple[str, ...]:

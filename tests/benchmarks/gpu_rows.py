@@ -275,26 +275,29 @@ def step_of_train_bes(bench: Bench) -> Numbers:
     torch.backends.cudnn.allow_tf32 = False
     ours = place(build_network(BoundaryNetwork, bench.backbone)).train()
     fp32 = seconds_of_step(bench, ours, batch)
-    with torch.autocast(bench.device, torch.bfloat16):
-        bf16 = seconds_of_step(bench, train_bes.our_form(bench.backbone, bench.device), batch)
+    channels_last = train_bes.our_form(bench.backbone, bench.device)
+    bf16 = seconds_of_step(bench, channels_last, batch, in_bf16=True)
     return {
         "value": theirs / fp32, "in_bf16": theirs / bf16, "reference_ms": 1000 * theirs,
         "reference_without_tf32_ms": 1000 * without_tf32, "ours_ms": 1000 * fp32,
     }  # fmt: skip
 
 
-def seconds_of_step(bench: Bench, network: BoundaryNetwork, batch: train_bes.Batch) -> float:
+def seconds_of_step(
+    bench: Bench, network: BoundaryNetwork, batch: train_bes.Batch, *, in_bf16: bool = False
+) -> float:
     optimizer = train_bes.optimizer_of(network)
-    return time_call(partial(train_bes.step, network, optimizer, batch), bench.repeats)
+    step = partial(train_bes.step, network, optimizer, batch, in_bf16=in_bf16)
+    return time_call(step, bench.repeats)
 
 
 def layouts_in_train_bes(bench: Bench) -> Numbers:
     """A training step of the boundary network with each memory layout of its weights."""
     batch = train_bes.make_batch(bench.crop, bench.batch, bench.device)
 
-    def seconds(network: nn.Module) -> float:
+    def seconds(network: nn.Module, in_bf16: bool) -> float:
         assert isinstance(network, BoundaryNetwork)
-        return seconds_of_step(bench, network.train(), batch)
+        return seconds_of_step(bench, network.train(), batch, in_bf16=in_bf16)
 
     return both_layouts(bench, BoundaryNetwork, seconds)
 
@@ -305,28 +308,28 @@ def layouts_in_make_cam(bench: Bench) -> Numbers:
     x = torch.from_numpy(image_pyramid(read_picture(bench.scale).image, (1.0,))[0])
     x = x.to(bench.device)
 
-    def seconds(network: nn.Module) -> float:
+    def seconds(network: nn.Module, in_bf16: bool) -> float:
         assert isinstance(network, CamClassifier)
-        return time_call(partial(network.cams_of_pair, x), bench.repeats)
+        with torch.autocast(bench.device, torch.bfloat16, enabled=in_bf16):
+            return time_call(partial(network.cams_of_pair, x), bench.repeats)
 
     return both_layouts(bench, CamClassifier, seconds)
 
 
 def both_layouts(
     bench: Bench, kind: type[BoundaryNetwork] | type[CamClassifier],
-    seconds: Callable[[nn.Module], float],
+    seconds: Callable[[nn.Module, bool], float],
 ) -> Numbers:  # fmt: skip
     """Time of channels-last over that of the usual layout: below 1, channels-last is faster."""
     bench.runtime()  # fp32 without TF32
-    over: dict[str, float] = {}
-    for precision in ("fp32", "bf16"):
-        with torch.autocast(bench.device, torch.bfloat16, enabled=precision == "bf16"):
-            times = [
-                seconds(build_network(kind, bench.backbone).to(bench.device, memory_format=layout))
-                for layout in (torch.channels_last, torch.contiguous_format)
-            ]
-        over[precision] = times[0] / times[1]
-    return {"value": over["fp32"], "in_bf16": over["bf16"]}
+    over = []
+    for in_bf16 in (False, True):
+        channels_last, usual = (
+            build_network(kind, bench.backbone).to(bench.device, memory_format=layout)
+            for layout in (torch.channels_last, torch.contiguous_format)
+        )
+        over.append(seconds(channels_last, in_bf16) / seconds(usual, in_bf16))
+    return {"value": over[0], "in_bf16": over[1]}
 
 
 def segmentation(bench: Bench) -> Numbers:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 import run_sample
 from misc.cam_files import Cams, write_irn
 from misc.cam_files.maps import derive_cam, resize
+from misc.codes import VOID
 from misc.images import write_palette_png
 from misc.weights import save_weights
 from net.backbone import build_backbone
@@ -27,6 +29,7 @@ PHOTOGRAPH = "2007_000011"
 QUICK_SCALE = 0.2
 LABEL_SYNTHESIS = ("make_confident_regions", "make_boundary_label")  # what the latter asks for
 NUM_CLASSES = 20
+BLUR = 0.06  # of an image's longer side: what is left of an object is a blob, as in a CAM
 
 
 class Picture(NamedTuple):
@@ -70,6 +73,15 @@ def resize_picture(picture: Picture, height: int, width: int) -> Picture:
         resize(picture.cam, (height, width)),
         picture.class_ids,
     )
+
+
+def blurred_cams(mask: np.ndarray) -> Cams:
+    """Each class of an exact mask (H,W) as a blob with a maximum of 1."""
+    class_ids = np.setdiff1d(mask, [0, VOID]).astype(np.int64)
+    maps = np.stack([(mask == class_id).astype(np.float32) for class_id in class_ids])
+    blurred = gaussian_filter(maps, (0, *[BLUR * max(mask.shape)] * 2))
+    high_res = blurred / blurred.max((1, 2), keepdims=True)
+    return Cams(class_ids, derive_cam(high_res), high_res)
 
 
 def write_dataset(root: Path, count: int, picture: Picture) -> list[str]:

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
-from misc.codes import VOID
 from misc.images import read_mask
 from misc.runtime import WorkerPool, available_cpus
 from tests.benchmarks.inputs import (
     Picture,
+    blurred_cams,
     link_picture,
     prepare_dataset,
     read_picture,
@@ -26,7 +26,6 @@ from tests.benchmarks.inputs import (
 
 SIZES_FILE = Path(__file__).with_name("voc_sizes.txt")
 DISTINCT = 500  # images; further ones are links to them
-CAM_BLUR = 12  # pixels: a CAM knows an object's place, and not its outline
 
 
 def draw_sizes(count: int, scale: float = 1.0) -> list[tuple[int, int]]:
@@ -92,17 +91,9 @@ def _photograph(root: Path, image_id: str) -> Picture:
     """One of a dataset's photographs; its CAMs are blurred masks."""
     image = np.array(Image.open(root / "JPEGImages" / f"{image_id}.jpg").convert("RGB"))
     mask = read_mask(root / "SegmentationClass" / f"{image_id}.png")
-    class_ids = np.setdiff1d(np.unique(mask), [0, VOID]).astype(np.int64)
+    cams = blurred_cams(mask)
     if (root / "Sal" / f"{image_id}.png").exists():
         saliency = np.array(Image.open(root / "Sal" / f"{image_id}.png").convert("L"))
     else:
-        saliency = np.isin(mask, class_ids).astype(np.uint8) * 255
-    cam = np.stack([_blurred(mask == class_id) for class_id in class_ids])
-    return Picture(image, saliency, mask, cam, class_ids)
-
-
-def _blurred(region: np.ndarray) -> np.ndarray:
-    """(H,W) in 0..1, with a maximum of 1."""
-    picture = Image.fromarray(region.astype(np.uint8) * 255)
-    blurred = np.asarray(picture.filter(ImageFilter.GaussianBlur(CAM_BLUR)), np.float32)
-    return blurred / blurred.max()
+        saliency = np.isin(mask, cams.class_ids).astype(np.uint8) * 255
+    return Picture(image, saliency, mask, cams.high_res, cams.class_ids)

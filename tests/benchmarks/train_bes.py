@@ -75,9 +75,13 @@ def optimizer_of(network: BoundaryNetwork) -> PolySgd:
     return PolySgd(learning, lr=0.1, weight_decay=1e-4, max_step=1000)
 
 
-def step(network: BoundaryNetwork, optimizer: PolySgd, batch: Batch) -> None:
-    logits = network(normalize_crops(batch["image"], batch["box"]))
-    loss = boundary_loss(logits, batch["codes"], batch["saliency"]).total
+def step(
+    network: BoundaryNetwork, optimizer: PolySgd, batch: Batch, *, in_bf16: bool = False
+) -> None:
+    """An update; like `misc.training`'s, mixed precision ends before the gradients."""
+    with torch.autocast(batch["image"].device.type, torch.bfloat16, enabled=in_bf16):
+        logits = network(normalize_crops(batch["image"], batch["box"]))
+        loss = boundary_loss(logits, batch["codes"], batch["saliency"]).total
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

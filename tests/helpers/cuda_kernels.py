@@ -7,7 +7,7 @@ card; `run_backward` walks over its graph instead.
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -42,13 +42,7 @@ class Operators(TorchDispatchMode):
         """Those that CUDA has no kernel for."""
         return without_kernel((name, "CUDA") for name in self.names)
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace != "prim":  # what asks for shapes and devices
             self.names.add(func.name())
         return func(*args, **(kwargs or {}))

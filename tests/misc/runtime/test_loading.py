@@ -11,9 +11,9 @@ import torch
 
 from misc.runtime import Runtime, loading, read_ahead
 from misc.runtime.loading import Ahead, num_bytes, within
+from tests.helpers.memory import MIB
 
 Usage = namedtuple("Usage", "total used free")
-MIB = 2**20
 
 
 class Items:
